@@ -1,0 +1,142 @@
+"""
+One message: its id, its body, and what the body says.
+
+A message's *body* is a MessagePack array, its *id* the SHA-256 of the body as it was
+sent. A relay passes the body on byte for byte, so every node knows a message by the same
+id. The frames a message is wrapped in may differ from link to link; they are made when
+first needed and kept, so that sending to a hundred peers encodes once.
+
+Source: docs/protocol/wire.rst, "Frames" and "Ids".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any
+
+from py2p_twisted.core import codec, flags
+from py2p_twisted.errors import BadField, ChecksumMismatch, ContentError
+
+#: Longest id that is accepted. Ids of 0.6 have 66 characters; nothing says they must.
+MAX_ID = 256
+
+_LATEST = 2**64
+
+
+class Message:
+    """
+    A message, checked and decoded.
+
+    :ivar id: 32 bytes, SHA-256 of ``body``.
+    :ivar body: the bytes that were hashed; large ones are a view of the frame they came in.
+    :ivar flag: how it travels: broadcast (0), whisper (2), ...
+    :ivar sender: the id of the node that says it sent this, in the type it was sent in
+        (bytes, or str from JavaScript nodes). Nobody vouches for it.
+    :ivar time: the sender's stamp, in seconds since 1970, UTC.
+    :ivar payload: the sub-flag and the packets.
+    :ivar frames: frames made so far, by how they are wrapped (see `policy`).
+    """
+
+    __slots__ = ("body", "flag", "frames", "id", "payload", "sender", "time")
+
+    def __init__(
+        self,
+        ident: bytes,
+        body: bytes | memoryview,
+        flag: int,
+        sender: bytes | str,
+        time: float,
+        payload: tuple[Any, ...],
+    ) -> None:
+        self.id = ident
+        self.body = body
+        self.flag = flag
+        self.sender = sender
+        self.time = time
+        self.payload = payload
+        self.frames: dict[object, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id[:4].hex()} flag={self.flag} payload={self.payload!r:.80}>"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.body)
+
+    @property
+    def content(self) -> bytes:
+        """Checksum and body: what a frame wraps."""
+        return b"".join((self.id, self.body))
+
+
+def build(
+    flag: int,
+    sender: bytes | str,
+    time: int,
+    payload: Iterable[Any],
+    *,
+    appendix: bytes = b"",
+) -> Message:
+    """
+    Make a message of our own.
+
+    :param appendix: bytes behind the array: they change the id and nothing else.
+    :raises NotSendable: see `codec.encode`.
+    """
+    payload = tuple(payload)
+    body = codec.encode(flag, sender, time, payload) + appendix
+    return Message(sha256(body).digest(), body, flag, sender, time, payload)
+
+
+def with_appendix(message: Message, appendix: bytes) -> Message:
+    """The same message under another id: ``appendix`` is put behind its array."""
+    body = bytes(message.body) + appendix
+    return Message(
+        sha256(body).digest(), body, message.flag, message.sender, message.time, message.payload
+    )
+
+
+def parse(ident: bytes, body: bytes | memoryview) -> Message:
+    """
+    Check and read a received body.
+
+    :param ident: the 32 bytes that stood before it.
+    :raises ChecksumMismatch: they are not the body's SHA-256.
+    :raises MalformedMessage: the body is no message.
+    :raises ContentError: it is one that cannot be used.
+    """
+    if sha256(body).digest() != ident:
+        raise ChecksumMismatch
+    try:
+        return _read(ident, body)
+    except ContentError as error:
+        error.message_id = ident
+        raise
+
+
+def _read(ident: bytes, body: bytes | memoryview) -> Message:
+    items = codec.decode(body)
+    flag, sender, time = items[:3]
+    if type(flag) is not int:
+        raise BadField(f"a main flag is an integer, not {type(flag).__name__}")
+    if type(sender) is not bytes and type(sender) is not str:
+        raise BadField(f"a sender is an id, not {type(sender).__name__}")
+    if len(sender) > MAX_ID:
+        raise BadField(f"an id has at most {MAX_ID} characters, not {len(sender)}")
+    if type(time) is not int and (type(time) is not float or not 0 <= time < _LATEST):
+        raise BadField(f"a time stamp is a number of seconds, not {time!r:.40}")
+    if len(items) < 4:
+        raise BadField("a message without a sub-flag")
+    return Message(ident, body, flag, sender, time, tuple(items[3:]))
+
+
+def as_bytes(ident: bytes | str) -> bytes:
+    """An id in the form in which ids are compared: JavaScript nodes send theirs as text."""
+    return ident if type(ident) is bytes else str(ident).encode("utf-8", "surrogatepass")
+
+
+def is_broadcast(message: Message) -> bool:
+    """Whether other nodes are meant to relay the message."""
+    return message.flag == flags.BROADCAST

@@ -1,0 +1,157 @@
+"""
+What the core decides, as values; and the sink its data goes into.
+
+Rare decisions come back from every input method of the node as a list of frozen values,
+in the order in which they are to be carried out. Data does not: an object per message and
+peer would cost more than everything else, so messages go into `Effects`, a narrow sink
+that a driver implements and a test records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from py2p_twisted.core.network import Address
+from py2p_twisted.errors import MeshError
+
+if TYPE_CHECKING:
+    from py2p_twisted.core.connection import Connection
+    from py2p_twisted.core.message import Message
+
+
+class Effects(Protocol):
+    """Where a node's data goes. Every method returns at once and raises nothing."""
+
+    def send(self, message: Message, link: Connection) -> None:
+        """Send one message to one peer, as ``link.policy.frame(message)``."""
+
+    def relay(self, message: Message, links: list[Connection]) -> None:
+        """Send one message to several peers."""
+
+    def deliver(self, message: Message, link: Connection) -> None:
+        """Give a message that came in over ``link`` to the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """
+    Open a connection, then call ``Node.link(dial)``, or ``Node.dial_failed(dial, ...)``.
+
+    :ivar address: whom to dial.
+    :ivar expected: the id that must answer, where it matters who does.
+    :ivar timeout: seconds that the transport may take.
+    :ivar serial: tells dials of one address apart.
+    """
+
+    address: Address
+    expected: bytes | None
+    timeout: float
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """
+    End a connection.
+
+    :ivar error: why; for the log, the counters, and whoever waits for this link.
+    :ivar flush: whether what is queued for the peer should still be written.
+    """
+
+    link: Connection
+    error: MeshError
+    flush: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """
+    A peer has entered the routing table.
+
+    :ivar first: the table was empty before.
+    """
+
+    link: Connection
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """
+    A peer has left the routing table.
+
+    :ivar last: the table is empty now.
+    """
+
+    link: Connection
+    error: MeshError
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another connection to the same peer has taken the place of the one in the table."""
+
+    old: Connection
+    link: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What ``Node.connect`` was asked for has come true, over this link."""
+
+    token: int
+    link: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFailed:
+    """What ``Node.connect`` was asked for has failed."""
+
+    token: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """
+    A reply has been handed to its receiver's link, or has failed.
+
+    :ivar error: why it failed, ``None`` if it did not.
+    """
+
+    token: int
+    error: MeshError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockDisagreement:
+    """
+    Our clock has turned out to be wrong, or right again.
+
+    :ivar correction: seconds that are now added to our stamps.
+    """
+
+    correction: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Call ``Node.woken`` at this time (monotonic seconds); replaces any earlier one."""
+
+    when: float
+
+
+Action = (
+    Dial
+    | Close
+    | Joined
+    | Left
+    | Replaced
+    | Connected
+    | ConnectFailed
+    | Replied
+    | ClockDisagreement
+    | WakeAt
+)

@@ -1,0 +1,74 @@
+"""
+Whose clock is right: stamps, compared with the clocks of our peers.
+
+0.6 nodes drop broadcasts whose stamp is more than 60 s old, so a node whose clock is slow
+would be mute without noticing. Every handshake carries its sender's time and so reveals
+an *offset*, their clock minus ours. The median of the offsets decides two things:
+
+* what we stamp: with three or more peers that agree on more than 20 s, the corrected
+  time; else our own;
+* what we accept: stamps within 20 minutes of our own time *or* of the corrected time.
+  (Either, so that lying peers can widen the window but can never make us refuse what our
+  own clock finds right.)
+
+Times are in seconds. Source: faults B10, B11; docs/design.rst, "Clocks".
+"""
+
+from __future__ import annotations
+
+from statistics import median_low
+from typing import Final
+
+#: How far a stamp may be from the time, both ways. As long as ids are remembered, so
+#: what the seen cache has forgotten is refused by its age.
+ACCEPTED: Final = 20 * 60
+
+#: Disagreement that is put down to a wrong clock rather than to travel time. Source: B11.
+DISAGREEMENT: Final = 20
+
+#: Peers it takes to overrule our own clock. Source: B11.
+QUORUM: Final = 3
+
+#: No correction goes further: whoever is a day off has other problems. Source: B11.
+LARGEST_CORRECTION: Final = 24 * 60 * 60
+
+#: Offsets of peers that are gone are kept, up to this many.
+_REMEMBERED: Final = 32
+
+
+class NetworkClock:
+    """
+    The offsets that peers have revealed, and what follows from them.
+
+    :ivar correction: seconds to add to our own clock when stamping; 0 for a good clock.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: dict[bytes, float] = {}
+        self._median = 0.0
+        self.correction = 0
+
+    def learn(self, peer: bytes, stamp: float, wall: float) -> bool:
+        """
+        Take in what a peer's handshake says the time is.
+
+        :param peer: its id; only its latest statement counts.
+        :return: whether our own clock has just turned out to be wrong (or right again).
+        """
+        offsets = self._offsets
+        offsets.pop(peer, None)
+        offset = stamp - wall
+        offsets[peer] = max(-LARGEST_CORRECTION, min(LARGEST_CORRECTION, offset))
+        if len(offsets) > _REMEMBERED:
+            del offsets[next(iter(offsets))]
+        self._median = median_low(offsets.values())
+        before = self.correction
+        wrong = len(offsets) >= QUORUM and abs(self._median) > DISAGREEMENT
+        self.correction = round(self._median) if wrong else 0
+        return bool(before) != wrong
+
+    def accepts(self, stamp: float, wall: float) -> bool:
+        """Whether a broadcast with this stamp is of our time."""
+        return (
+            abs(stamp - wall) <= ACCEPTED or abs(stamp - wall - self._median) <= ACCEPTED
+        )

@@ -1,0 +1,459 @@
+"""
+One peer's life on one connection: greeting, handshake, conversation.
+
+Both ends send their handshake at once and wait for the other's; until it has come nothing
+else is accepted. Legal moves are the rows of `TRANSITIONS`; what has no row is illegal.
+
+::
+
+                 handshake                     a better connection
+    GREETING ----------------> OPEN ----------------------------------> DRAINING
+        |                       |  handshake (the same), messages,          |
+        |                       |  renegotiation                            |  still read,
+        +----------> CLOSED <---+------------------------------------------+   not written
+
+Frames are read in place. A message's id is looked up in the seen cache before anything is
+hashed or decoded, so a duplicate costs a slice and a probe. What is wrong with the stream
+or the conversation is raised as a `LinkError`; what is wrong with one message's content is
+counted, and the link goes on.
+
+Source: docs/protocol/wire.rst, "Life of a connection", "Handshake", "Renegotiation".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from py2p_twisted.core import compression, flags
+from py2p_twisted.core.framing import MAX_GREETING, FrameDecoder, largest_frame
+from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, parse
+from py2p_twisted.core.network import Address
+from py2p_twisted.core.policy import PlainPolicy, Policy
+from py2p_twisted.errors import (
+    BadCompression,
+    ChecksumMismatch,
+    ContentError,
+    HandshakeError,
+    IdentityChanged,
+    IllegalInState,
+    RenegotiationLoop,
+    TooManyContentErrors,
+)
+
+if TYPE_CHECKING:
+    from py2p_twisted.core.actions import Dial
+    from py2p_twisted.core.seen import SeenCache
+    from py2p_twisted.core.settings import Settings
+    from py2p_twisted.core.timers import Timer
+
+#: Frames from this size on are hashed and decoded in place; below it a copy is cheaper
+#: than a view (measured; see docs/design.rst, "Speed").
+_VIEW_FROM: Final = 16 * 1024
+
+#: Compression methods that a handshake or renegotiation may list; there are 17 known ones.
+_MOST_METHODS: Final = 64
+
+
+class State(Enum):
+    """Where a connection is in its life."""
+
+    GREETING = "greeting"
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class Kind(Enum):
+    """What the state table tells apart."""
+
+    HANDSHAKE = "handshake"
+    RENEGOTIATION = "renegotiation"
+    MESSAGE = "message"
+
+
+#: Every legal move. A pair without a row ends the connection.
+TRANSITIONS: Final[dict[State, dict[Kind, State]]] = {
+    State.GREETING: {Kind.HANDSHAKE: State.OPEN},
+    State.OPEN: {
+        Kind.HANDSHAKE: State.OPEN,
+        Kind.RENEGOTIATION: State.OPEN,
+        Kind.MESSAGE: State.OPEN,
+    },
+    State.DRAINING: {
+        Kind.HANDSHAKE: State.DRAINING,
+        Kind.RENEGOTIATION: State.DRAINING,
+        Kind.MESSAGE: State.DRAINING,
+    },
+    State.CLOSED: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """
+    How a peer introduces itself.
+
+    :ivar id: its node id, as bytes.
+    :ivar raw_id: the same in the type it was sent in.
+    :ivar network: its protocol id.
+    :ivar address: where it says it can be dialled; ``None`` when that makes no sense.
+    :ivar methods: compression methods it understands.
+    :ivar stamp: what its clock says, in seconds since 1970.
+    """
+
+    id: bytes
+    raw_id: bytes | str
+    network: str
+    address: Address | None
+    methods: tuple[int, ...]
+    stamp: float
+
+
+class Router(Protocol):
+    """Who acts on what a connection has read: the node."""
+
+    #: Called with a debug level, a format and its arguments, when set.
+    trace: Callable[..., None] | None
+
+    def introduced(self, link: Connection, handshake: Handshake) -> None:
+        """A first, well-formed handshake has come."""
+
+    def received(self, link: Connection, message: Message) -> None:
+        """An ordinary message has come; a broadcast among them is not in the seen cache."""
+
+    def dropped(self, link: Connection, error: ContentError) -> None:
+        """A message was unusable."""
+
+
+class Connection:
+    """
+    What is known about one peer on one connection, and how its bytes are read.
+
+    :ivar id: the peer's id, ``b""`` until it has introduced itself.
+    :ivar raw_id: the same in the type in which the peer announced it.
+    :ivar address: where the peer says it can be dialled, or ``None``.
+    :ivar methods: the compression methods it listed.
+    :ivar outgoing: whether we dialled.
+    :ivar dial: what led to it, if we dialled.
+    :ivar state: where it is in its life.
+    :ivar policy: the rules towards this peer.
+    :ivar owner: free for whoever drives the node, such as its transport.
+    :ivar since: when the transport was connected; monotonic seconds, as all times here.
+    :ivar heard: when bytes last came in.
+    :ivar counts: ``frames``, ``bytes``, ``duplicates`` received, and drops by reason.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        seen: SeenCache,
+        settings: Settings,
+        *,
+        dial: Dial | None,
+        now: float,
+    ) -> None:
+        self.id = b""
+        self.raw_id: bytes | str = b""
+        self.address: Address | None = None
+        self.methods: tuple[int, ...] = ()
+        self.outgoing = dial is not None
+        self.dial = dial
+        self.state = State.GREETING
+        self.policy: Policy = PlainPolicy()
+        self.owner: Any = None
+        self.since = self.heard = now
+        self.frames = self.bytes = self.duplicates = 0
+        self.drops: Counter[str] = Counter()
+        #: Peers lists that the peer was asked for and has not sent yet.
+        self.lists_awaited = 0
+        #: When an unasked list was last used.
+        self.list_used = float("-inf")
+        #: The deadline of the handshake, of a probe, of draining: never two at once.
+        self.deadline: Timer | None = None
+        #: The deadline of an unfinished frame.
+        self.progress: Timer | None = None
+        #: A newer connection to the same peer that waits for this one to prove alive.
+        self.standby: Connection | None = None
+        #: What was last sent, for a peer that asks for it again.
+        self.last_sent: Message | None = None
+        self._resent = float("-inf")
+        self._router = router
+        self._seen = seen.ids
+        self._remember = seen.add
+        self._settings = settings
+        self._decoder = FrameDecoder(MAX_GREETING)
+        self._renegotiations = 0
+        self._errors_allowed = float(settings.content_errors)
+        self._errors_at = now
+        self._wanted_again: Callable[[Connection], None] | None = None
+
+    def __repr__(self) -> str:
+        who = self.id.decode("latin-1")[:8] or "?"
+        return f"<Connection {'to' if self.outgoing else 'from'} {who} {self.state.value}>"
+
+    # --- reading -----------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of an unfinished frame that are held."""
+        return self._decoder.waiting
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """
+        Read what the transport delivered, however it was cut.
+
+        :param now: monotonic seconds.
+        :raises LinkError: the connection cannot go on; what came before has been dealt with.
+        """
+        self.heard = now
+        self.bytes += len(data)
+        decoder = self._decoder
+        seen = self._seen
+        next_frame = decoder.next_frame
+        trace = self._router.trace
+        decoder.receive_data(data)
+        while self.state is not State.CLOSED:
+            frame = next_frame()
+            if frame is None:
+                return
+            chunk, start, stop = frame
+            self.frames += 1
+            begin, end = start, stop
+            # Most frames are stored zlib streams: look through the wrapping.
+            if chunk[start] == 0x78 and (place := compression.unwrap_stored(chunk, start, stop)):
+                begin, end = place
+            ident = chunk[begin : begin + 32]
+            if ident in seen:
+                self.duplicates += 1
+                if trace is not None:
+                    trace(3, "not relaying again: {}", ident.hex())
+                continue
+            try:
+                message = self._read(chunk, start, stop, begin, end, ident)
+            except ContentError as error:
+                self._tolerate(error, error.message_id, now)
+                continue
+            try:
+                self._dispatch(message, now)
+            except ContentError as error:
+                self._tolerate(error, message.id, now)
+
+    def _read(
+        self, chunk: bytes, start: int, stop: int, begin: int, end: int, ident: bytes
+    ) -> Message:
+        """Check and decode a frame; ``begin`` and ``end`` are those of its probable content."""
+        if begin != start:
+            try:
+                message = self._parse(chunk, begin, end, ident)
+            except ChecksumMismatch:
+                # By a rare chance a plain checksum looks like a stored stream.
+                message = self._parse(chunk, start, stop, chunk[start : start + 32])
+            else:
+                if not (stop - start + 4) % compression.GRID:
+                    message.frames[flags.ZLIB] = chunk[start - 4 : stop]
+            return message
+        method = compression.looks_like(chunk, start)
+        if method is None:
+            return self._parse(chunk, start, stop, ident)
+        try:
+            content = compression.decompress(
+                memoryview(chunk)[start:stop],
+                method,
+                largest_frame(self._settings.max_message) if self.id else MAX_GREETING,
+            )
+        except BadCompression:
+            try:
+                return self._parse(chunk, start, stop, ident)
+            except ChecksumMismatch:
+                pass
+            raise
+        ident = content[:32]
+        if ident in self._seen:
+            return _DUPLICATE
+        message = self._parse(content, 0, len(content), ident)
+        if method == flags.ZLIB:
+            # What came compressed goes on compressed, without doing the work again.
+            if (stop - start + 4) % compression.GRID:
+                message.frames[flags.ZLIB] = compression.wrap_compressed(chunk[start:stop])
+            else:
+                message.frames[flags.ZLIB] = chunk[start - 4 : stop]
+        return message
+
+    def _parse(self, chunk: bytes, start: int, stop: int, ident: bytes) -> Message:
+        body: bytes | memoryview
+        if stop - start < _VIEW_FROM:
+            body = chunk[start + 32 : stop]
+        else:
+            body = memoryview(chunk)[start + 32 : stop]
+        return parse(ident, body)
+
+    def _dispatch(self, message: Message, now: float) -> None:
+        """Find the row of the state table, and act."""
+        if message is _DUPLICATE:
+            self.duplicates += 1
+            return
+        sub = message.payload[0]
+        if message.flag == flags.RENEGOTIATE:
+            kind = Kind.RENEGOTIATION
+        elif sub == flags.HANDSHAKE and message.flag != flags.BROADCAST:
+            kind = Kind.HANDSHAKE
+        else:
+            kind = Kind.MESSAGE
+        after = TRANSITIONS[self.state].get(kind)
+        if after is None:
+            raise IllegalInState(f"a {kind.value} came while {self.state.value}")
+        if kind is Kind.MESSAGE:
+            self._router.received(self, message)
+        elif kind is Kind.HANDSHAKE:
+            self._introduce(message)
+        else:
+            self._renegotiate(message, now)
+
+    def _tolerate(self, error: ContentError, ident: bytes, now: float) -> None:
+        """
+        Count a message that cannot be used.
+
+        Its checksum was right, so its id is remembered: the copies that other neighbours
+        bring cost nothing, and nobody is blamed twice.
+        """
+        self._remember(ident, now)
+        self.drops[error.reason] += 1
+        allowed = self._settings.content_errors
+        refill = (now - self._errors_at) * allowed / 60.0
+        self._errors_at = now
+        self._errors_allowed = min(allowed, self._errors_allowed + refill) - 1
+        if self.state is State.GREETING:
+            raise HandshakeError(f"the first message is unusable: {error}") from error
+        if self._errors_allowed < 0:
+            raise TooManyContentErrors(
+                f"more than {allowed} unusable messages a minute, the last one: {error}"
+            ) from error
+        self._router.dropped(self, error)
+
+    # --- handshake ---------------------------------------------------------------
+
+    def _introduce(self, message: Message) -> None:
+        payload = message.payload
+        if len(payload) != 5:
+            if self.state is State.GREETING:
+                raise HandshakeError(f"a handshake has 5 items, not {len(payload)}")
+            return  # ignored, as 0.6 does
+        handshake = read_handshake(message)
+        if not self.id:
+            self._router.introduced(self, handshake)
+            return
+        # JavaScript nodes introduce themselves twice.
+        if handshake.id != self.id:
+            raise IdentityChanged(self.id, handshake.id)
+        self.agree(handshake)
+
+    def agree(self, handshake: Handshake) -> None:
+        """Take over what the peer says of itself."""
+        self.id = handshake.id
+        self.raw_id = handshake.raw_id
+        self.address = handshake.address or self.address
+        self.methods = handshake.methods
+        self.policy.negotiate(handshake.methods)
+
+    def opened(self) -> None:
+        """The peer is accepted: from now on frames of any legal size may come."""
+        self.state = State.OPEN
+        self._decoder.limit = largest_frame(self._settings.max_message)
+
+    # --- renegotiation -----------------------------------------------------------
+
+    def _renegotiate(self, message: Message, now: float) -> None:
+        """
+        Do what a peer asks about the form of what we send it. We never ask ourselves.
+
+        ``[1, [methods]]``: use these from now on. ``[9]``: send the last message again.
+        """
+        self._renegotiations += 1
+        if self._renegotiations > self._settings.renegotiations:
+            raise RenegotiationLoop(
+                f"more than {self._settings.renegotiations} renegotiations on one connection"
+            )
+        payload = message.payload
+        if payload[0] == flags.COMPRESSION and len(payload) > 1:
+            self.policy.negotiate(read_methods(payload[1]))
+        elif payload[0] == flags.RESEND and self.last_sent is not None:
+            if now - self._resent >= 1.0 and self._wanted_again is not None:
+                self._resent = now
+                self._wanted_again(self)
+
+    def on_resend(self, action: Callable[[Connection], None]) -> None:
+        """Have ``action`` called when the peer wants `last_sent` again."""
+        self._wanted_again = action
+
+
+#: Stands for a message whose id, once inflated, turned out to have been seen.
+_DUPLICATE: Final = Message(b"", b"", -1, b"", 0, (0,))
+
+
+def read_handshake(message: Message) -> Handshake:
+    """
+    Understand a handshake's five items.
+
+    :raises HandshakeError: an item has a type that 0.6 does not know.
+    """
+    _, raw_id, network, address, methods = message.payload
+    if not isinstance(raw_id, (bytes, str)) or not 0 < len(raw_id) <= MAX_ID:
+        raise HandshakeError(f"an id is a text of 1 to {MAX_ID} characters, not {raw_id!r:.80}")
+    if not isinstance(network, (bytes, str)):
+        raise HandshakeError(f"a protocol id is a text, not {network!r:.80}")
+    if isinstance(network, bytes):
+        network = network.decode("utf-8", "replace")
+    return Handshake(
+        as_bytes(raw_id),
+        raw_id,
+        network[:MAX_ID],
+        read_address(address),
+        read_methods(methods),
+        float(message.time),
+    )
+
+
+def read_methods(value: object) -> tuple[int, ...]:
+    """
+    A list of compression methods; entries that are no integers are passed over.
+
+    :raises HandshakeError: it is no list, or an endless one.
+    """
+    if not isinstance(value, list) or len(value) > _MOST_METHODS:
+        raise HandshakeError(f"compression methods are a short list, not {value!r:.80}")
+    return tuple(item for item in value if type(item) is int)
+
+
+def read_address(value: object) -> Address | None:
+    """A ``[host, port]`` pair, or ``None`` if it is nothing that could be dialled."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return None
+    host, port = value
+    if isinstance(host, bytes):
+        host = host.decode("ascii", "replace")
+    if not isinstance(host, str) or not 0 < len(host) <= 253:
+        return None
+    if not host.isprintable() or any(character in " /?#@[]\\" for character in host):
+        return None
+    if type(port) is not int or not 0 < port < 65536:
+        return None
+    return host, port
+
+
+def greeting(
+    own_id: bytes, network: str, address: Address, wall: int, methods: tuple[int, ...]
+) -> Message:
+    """
+    Our handshake, padded so that the frames behind it stand on the grid.
+
+    Handshakes are always plain, so the padding has to stand behind the array. It is part of
+    the body, but nobody compares the id of a handshake with anything.
+    """
+    payload = (flags.HANDSHAKE, own_id, network, list(address), list(methods))
+    message = build(flags.WHISPER, own_id, wall, payload)
+    padding = -(4 + 32 + message.size) % compression.GRID
+    return build(flags.WHISPER, own_id, wall, payload, appendix=bytes(padding)) if padding else message

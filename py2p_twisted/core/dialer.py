@@ -1,0 +1,467 @@
+"""
+Whom to dial, and when again.
+
+One policy for every reason to dial:
+
+=========  =============================================================================
+asked      the application's ``connect``: at once, one attempt, an answer in any case
+pinned     asked for, and once connected (or a bootstrap address): for ever, with back-off
+lost       a link that broke: 0.5 s x 2^n, at most 15 s, +-30 %, 14 attempts
+learned    told by a peer: while fewer than ``max_outgoing`` links are ours, 3 attempts,
+           then a pause of 15 minutes
+isolated   no peer at all: any known address, one every 2 s, for ever
+=========  =============================================================================
+
+At most four dials are under way by our own choice, and at most one a second goes to the
+same host unless that is on a private network. An address never leaves the book while it
+is pinned; apart from that the oldest go first, and no peer can fill more than its share.
+
+The random generator and the time are handed in; times are in seconds. Source: delivery
+design, rules 6 and 12, findings 8 and 10; faults B13, B14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, Protocol
+
+from py2p_twisted.core.actions import Dial
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.links import Links
+from py2p_twisted.core.network import Address
+from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.timers import Timer, Timers
+from py2p_twisted.errors import NetworkMismatch, SelfConnection
+
+#: Source: delivery design, rule 6.
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 15.0
+JITTER: Final = 0.3
+LOST_TRIES: Final = 14
+#: A link that lived this long starts the back-off anew; else flapping links would be
+#: dialled at full speed for ever. Source: delivery design, finding 8.
+LONG_LIVED: Final = 30.0
+#: Links that broke and are dialled again; more of them are merely remembered.
+MOST_LOST: Final = 8
+#: Source: faults B14.
+LEARNED_TRIES: Final = 3
+LEARNED_PAUSE: Final = 15 * 60.0
+MOST_AT_ONCE: Final = 4
+HOST_INTERVAL: Final = 1.0
+#: Ports of services that must not be bothered by a liar's peers list: 25 is mail.
+REFUSED_PORTS: Final = frozenset({25})
+#: Source: delivery design, rule 12.
+ISOLATED_INTERVAL: Final = 2.0
+#: The node that had dialled has the head start in dialling again, so that the two seldom
+#: cross.
+ACCEPTOR_HANDICAP: Final = 1.0
+#: A learned address is dialled after a moment of up to this length: two nodes that learn
+#: of each other at the same time would cross otherwise.
+LEARNED_SPREAD: Final = 0.2
+
+
+class Random(Protocol):
+    """What is used of ``random.Random``."""
+
+    def random(self) -> float:
+        """A number from 0 to 1."""
+
+    def shuffle(self, x: list[Connection]) -> None:
+        """Put a list into random order."""
+
+
+class _Entry:
+    """One address of the book."""
+
+    __slots__ = (
+        "address", "dial", "expected", "ident", "level", "lost", "next", "pinned",
+        "source", "tokens", "tries",
+    )  # fmt: skip
+
+    def __init__(self, address: Address, source: bytes) -> None:
+        self.address = address
+        self.source = source
+        self.ident = b""
+        self.expected: bytes | None = None
+        self.pinned = False
+        self.lost = False
+        self.tokens: list[int] = []
+        self.dial: Dial | None = None
+        self.tries = 0
+        self.level = 0
+        #: When it may be dialled next; ``None``: not by itself.
+        self.next: float | None = None
+
+
+class Dialer:
+    """The address book, and the decisions what of it to dial."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Links,
+        timers: Timers,
+        rng: Random,
+        *,
+        dial: Callable[[Dial], None],
+        failed: Callable[[int, Exception], None],
+    ) -> None:
+        """
+        :param dial: carries out a dial.
+        :param failed: tells who asked for a connection that there will be none.
+        """
+        self._settings = settings
+        self._links = links
+        self._timers = timers
+        self._rng = rng
+        self._dial = dial
+        self._failed = failed
+        self._book: dict[Address, _Entry] = {}
+        self._under_way: dict[int, _Entry] = {}
+        self._ours: set[Address] = set()
+        self._live_on_loopback = False
+        self._hosts: dict[str, float] = {}
+        self._serial = 0
+        self._timer: Timer | None = None
+        self._stopped = False
+        self._isolated_at = float("-inf")
+
+    # --- what is known -----------------------------------------------------------
+
+    @property
+    def known(self) -> list[Address]:
+        """The addresses in the book."""
+        return list(self._book)
+
+    @property
+    def under_way(self) -> list[Address]:
+        """The addresses that are being dialled."""
+        return [entry.address for entry in self._under_way.values()]
+
+    def is_ours(self, address: Address) -> bool:
+        """Whether an address is known to lead to this very node."""
+        return address in self._ours
+
+    def add_own(self, address: Address) -> None:
+        """An address leads to this very node: it is never dialled."""
+        self._ours.add(address)
+        entry = self._book.pop(address, None)
+        if entry is not None and entry.dial is not None:
+            self._under_way.pop(entry.dial.serial, None)
+        if _is_loopback(address[0]):
+            self._live_on_loopback = True
+
+    def _entry(self, address: Address, source: bytes) -> _Entry:
+        entry = self._book.get(address)
+        if entry is None:
+            entry = self._book[address] = _Entry(address, source)
+            self._make_room(source)
+        return entry
+
+    def _make_room(self, source: bytes) -> None:
+        """Forget the oldest address of a greedy source, or of all, when there are too many."""
+        of_source = [item for item in self._book.values() if item.source == source]
+        share = self._settings.book_share
+        if source and len(of_source) > share:
+            self._forget_one(of_source)
+        if len(self._book) > self._settings.book_size:
+            self._forget_one(self._book.values())
+
+    def _forget_one(self, entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            if not entry.pinned and entry.dial is None and not entry.tokens:
+                del self._book[entry.address]
+                return
+
+    # --- what is wanted ----------------------------------------------------------
+
+    def connect(
+        self, address: Address, token: int, now: float, expected: bytes | None = None
+    ) -> None:
+        """The application wants a connection: dial now, whatever happened before."""
+        entry = self._entry(address, b"")
+        entry.tokens.append(token)
+        entry.expected = expected
+        if entry.dial is None:
+            self._start(entry, now)
+        self._arm(now)
+
+    def seek_peer(self, address: Address, ident: bytes, now: float) -> None:
+        """A certain node is wanted, and somebody says it lives here: dial it once."""
+        entry = self._entry(address, b"")
+        entry.expected = ident
+        if entry.dial is None and not self._is_connected(entry):
+            self._start(entry, now)
+        self._arm(now)
+
+    def pin(self, address: Address, now: float) -> None:
+        """Keep connected to an address for ever, from now on: a bootstrap address."""
+        if address in self._ours:
+            return
+        entry = self._entry(address, b"")
+        entry.pinned = True
+        if entry.dial is None and self._links.at(address) is None:
+            entry.next = now
+        self._arm(now)
+
+    def learned(
+        self, addresses: Iterable[tuple[Address, bytes]], source: bytes, now: float
+    ) -> None:
+        """A peer has named other nodes; some of them may be dialled."""
+        for address, ident in addresses:
+            if not self._acceptable(address):
+                continue
+            entry = self._entry(address, source)
+            entry.ident = entry.ident or ident
+            if entry.next is None and not entry.pinned and not entry.lost:
+                entry.next = now + LEARNED_SPREAD * self._rng.random()
+        self._arm(now)
+
+    def _acceptable(self, address: Address) -> bool:
+        host, port = address
+        if address in self._ours or port in REFUSED_PORTS:
+            return False
+        ip = _ip(host)
+        if ip is None:
+            return not _is_loopback(host) or self._live_on_loopback
+        if ip.is_multicast or ip.is_unspecified or ip == IPv4Address("255.255.255.255"):
+            return False
+        return not ip.is_loopback or self._live_on_loopback
+
+    # --- what became of it -------------------------------------------------------
+
+    def connected(self, link: Connection, now: float) -> list[int]:
+        """
+        A connection has joined the table, or given way to a better one.
+
+        :return: the tokens of those who asked for it.
+        """
+        entry = self._finish(link.dial)
+        by_address = self._book.get(link.address) if link.address else None
+        tokens: list[int] = []
+        for item in {id(item): item for item in (entry, by_address) if item}.values():
+            item.ident = link.id
+            item.tries = 0
+            item.next = None
+            item.lost = False
+            tokens += item.tokens
+            if item.tokens:
+                # Asked for once, wanted from now on.
+                item.pinned = True
+            item.tokens = []
+            item.expected = None
+        if link.address and link.address not in self._ours and by_address is None:
+            self._entry(link.address, link.id).ident = link.id
+        self._arm(now)
+        return tokens
+
+    def dial_failed(self, dial: Dial | None, error: Exception, now: float) -> None:
+        """A dial came to nothing, before or after the transport was connected."""
+        entry = self._finish(dial)
+        if entry is None:
+            return
+        tokens, entry.tokens = entry.tokens, []
+        entry.expected = None
+        entry.tries += 1
+        entry.level += 1
+        if isinstance(error, (NetworkMismatch, SelfConnection)):
+            # Trying again changes nothing, unless an operator changes the other end.
+            entry.lost = False
+            if entry.pinned:
+                entry.next = now + LONGEST_DELAY
+            else:
+                self._book.pop(entry.address, None)
+        elif entry.pinned or (entry.lost and entry.tries < LOST_TRIES):
+            entry.next = now + self._delay(entry.level)
+        elif entry.tries < LEARNED_TRIES and not entry.lost and not tokens:
+            entry.next = now + self._delay(entry.level)
+        else:
+            entry.lost = False
+            entry.tries = 0
+            entry.next = now + LEARNED_PAUSE
+        for token in tokens:
+            self._failed(token, error)
+        self._arm(now)
+
+    def lost(self, link: Connection, now: float, *, again: bool) -> None:
+        """
+        A connection has left the table.
+
+        :param again: whether it is worth dialling again.
+        """
+        address = link.dial.address if link.dial is not None else link.address
+        if address is not None and address not in self._ours:
+            self._entry(address, link.id).ident = link.id
+        for entry in self._book.values():
+            # A pinned address may be another name of the one that the peer announces.
+            if entry.address != address and not (entry.pinned and entry.ident == link.id):
+                continue
+            if now - link.since >= LONG_LIVED:
+                entry.level = 0
+            if entry.dial is not None:
+                continue
+            if entry.pinned or (again and self._few_lost()):
+                entry.lost = True
+                entry.tries = 0
+                entry.next = now + self._delay(entry.level)
+                if not link.outgoing:
+                    entry.next += ACCEPTOR_HANDICAP
+                entry.level += 1
+            else:
+                entry.next = now + LEARNED_PAUSE
+        self._arm(now)
+
+    def unpin(self, address: Address) -> None:
+        """Do not seek a connection to an address any more."""
+        entry = self._book.get(address)
+        if entry is not None:
+            entry.pinned = entry.lost = False
+            entry.next = None
+
+    def stop(self, error: Exception) -> None:
+        """Dial nobody any more; who waits for a connection is told why there is none."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for entry in self._book.values():
+            tokens, entry.tokens = entry.tokens, []
+            for token in tokens:
+                self._failed(token, error)
+
+    def _few_lost(self) -> bool:
+        return sum(entry.lost for entry in self._book.values()) < MOST_LOST
+
+    def _finish(self, dial: Dial | None) -> _Entry | None:
+        if dial is None:
+            return None
+        entry = self._under_way.pop(dial.serial, None)
+        if entry is not None:
+            entry.dial = None
+        return entry
+
+    def _delay(self, level: int) -> float:
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(level, 16))
+        return delay * (1 + JITTER * (2 * self._rng.random() - 1))
+
+    # --- when ---------------------------------------------------------------------
+
+    def wake(self, now: float) -> None:
+        """Dial what is due."""
+        if self._stopped:
+            return
+        for entry in sorted(
+            (item for item in self._book.values() if item.next is not None and item.next <= now),
+            key=lambda item: (not item.pinned, not item.lost, item.next),
+        ):
+            if not self._wanted(entry):
+                # Connected in another way, or enough without it. It stays in the book.
+                if not self._needed() or self._is_connected(entry):
+                    entry.next = None
+                continue
+            if len(self._under_way) >= MOST_AT_ONCE:
+                break
+            wait = self._hosts.get(entry.address[0], 0.0) - now
+            if wait > 0:
+                entry.next = now + wait
+                continue
+            self._start(entry, now)
+        if self._isolated() and now >= self._isolated_at + ISOLATED_INTERVAL:
+            self._isolated_at = now
+            self._try_any(now)
+        self._arm(now)
+
+    def seek(self, now: float) -> None:
+        """There may be room for another link: look through the book again."""
+        if self._needed():
+            for entry in self._book.values():
+                if (
+                    entry.next is None
+                    and entry.dial is None
+                    and entry.tries < LEARNED_TRIES
+                    and self._acceptable(entry.address)
+                ):
+                    entry.next = now + LEARNED_SPREAD * self._rng.random()
+        self._arm(now)
+
+    def _is_connected(self, entry: _Entry) -> bool:
+        return bool(entry.ident and entry.ident in self._links.table) or (
+            self._links.at(entry.address) is not None
+        )
+
+    def _needed(self) -> bool:
+        """Whether we should seek links of our own choice."""
+        ours = sum(link.outgoing for link in self._links.open)
+        return ours + len(self._under_way) < self._settings.max_outgoing
+
+    def _wanted(self, entry: _Entry) -> bool:
+        if entry.dial is not None or self._is_connected(entry):
+            return False
+        return entry.pinned or entry.lost or self._needed()
+
+    def _isolated(self) -> bool:
+        return not self._links.open and not self._under_way and bool(self._book)
+
+    def _try_any(self, now: float) -> None:
+        """Nobody is left: try the address that has been left alone longest."""
+        entries = [entry for entry in self._book.values() if entry.dial is None]
+        if entries:
+            entry = min(entries, key=lambda item: item.tries)
+            # Move it to the end, so that equals take turns.
+            self._book[entry.address] = self._book.pop(entry.address)
+            self._start(entry, now)
+
+    def _start(self, entry: _Entry, now: float) -> None:
+        if self._stopped:
+            return
+        self._serial += 1
+        entry.next = None
+        entry.dial = Dial(
+            entry.address, entry.expected, self._settings.dial_timeout, self._serial
+        )
+        self._under_way[self._serial] = entry
+        host = entry.address[0]
+        if not _is_private(host):
+            if len(self._hosts) > self._settings.book_size:
+                self._hosts.clear()
+            self._hosts[host] = now + HOST_INTERVAL
+        self._dial(entry.dial)
+
+    def _arm(self, now: float) -> None:
+        """One timer, for whatever comes first."""
+        if self._stopped:
+            return
+        times = [entry.next for entry in self._book.values() if entry.next is not None]
+        if self._isolated():
+            times.append(max(now, self._isolated_at + ISOLATED_INTERVAL))
+        when = min(times, default=None)
+        if when is not None and len(self._under_way) >= MOST_AT_ONCE:
+            when = max(when, now + FIRST_DELAY)
+        if self._timer is not None:
+            if self._timer.active and self._timer.when == when:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            self._timer = self._timers.at(max(when, now), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        if self._timer is not None:
+            self.wake(self._timers.now)
+
+
+def _ip(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    ip = _ip(host)
+    return ip.is_loopback if ip is not None else host.lower().rstrip(".") == "localhost"
+
+
+def _is_private(host: str) -> bool:
+    ip = _ip(host)
+    return ip.is_private if ip is not None else _is_loopback(host)

@@ -1,0 +1,64 @@
+"""
+Flooding: every broadcast goes on to every neighbour but the one it came from.
+
+That is the whole of 0.6's delivery, and what every node understands. Two things are done
+differently from the reference. A message never goes back on the link it came by, while the
+sender it *claims* plays no part in whom we skip: a forged one must not keep a message from
+somebody. And what the application sends while there is no peer is kept for a while, and
+given to the first who comes.
+
+Source: wire specification, section 9; faults R10, B9; delivery design, rule 13.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from py2p_twisted.core.actions import Effects
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.links import Links
+from py2p_twisted.core.message import Message
+from py2p_twisted.core.seen import SeenCache
+from py2p_twisted.core.settings import Settings
+
+
+class Flood:
+    """Passes broadcasts on, each once."""
+
+    def __init__(
+        self, seen: SeenCache, links: Links, effects: Effects, settings: Settings
+    ) -> None:
+        self._seen = seen
+        self._links = links
+        self._effects = effects
+        self._settings = settings
+        # (when it was sent, message), while there was nobody to send it to
+        self._unsent: deque[tuple[float, Message]] = deque(maxlen=settings.unsent_messages)
+
+    @property
+    def unsent(self) -> int:
+        """Own messages that wait for a first peer."""
+        return len(self._unsent)
+
+    def originate(self, message: Message, now: float) -> None:
+        """Send a broadcast of our own to every peer."""
+        self._seen.add(message.id, now)
+        peers = self._links.open
+        if peers:
+            self._effects.relay(message, list(peers))
+        elif self._unsent.maxlen:
+            self._unsent.append((now, message))
+
+    def relay(self, message: Message, came_by: Connection, now: float) -> None:
+        """Pass a broadcast on that has not been seen before."""
+        self._seen.add(message.id, now)
+        onward = [link for link in self._links.open if link is not came_by]
+        if onward:
+            self._effects.relay(message, onward)
+
+    def peer_joined(self, link: Connection, now: float) -> None:
+        """Give a first peer what was sent before it came."""
+        while self._unsent:
+            sent, message = self._unsent.popleft()
+            if now - sent <= self._settings.unsent_age:
+                self._effects.send(message, link)

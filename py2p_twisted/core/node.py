@@ -1,0 +1,709 @@
+"""
+A node: the mechanisms put together, and what comes in routed to where it belongs.
+
+A driver (`py2p_twisted.net`, or a simulation) calls the input methods with bytes, times
+and outcomes, and carries out what they return: a list of `actions`, in order. Messages
+leave through the `Effects` sink. No input method raises because of what a peer did.
+
+::
+
+    bytes --> Connection --> Node.received --> Flood ----------> effects.relay
+                   |              |----------> Replies, Dialer
+                   |              '----------> effects.deliver
+                   '--> Node.introduced --> Links, Dialer, Policy
+
+Times: ``now`` is the driver's monotonic clock, ``wall`` seconds since 1970 and used for
+the wire's stamps alone. Not thread-safe: all calls come from one thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from py2p_twisted.core import compression, flags
+from py2p_twisted.core.actions import (
+    Action,
+    ClockDisagreement,
+    Close,
+    Connected,
+    ConnectFailed,
+    Dial,
+    Effects,
+    Joined,
+    Left,
+    Replaced,
+    Replied,
+    WakeAt,
+)
+from py2p_twisted.core.clock import NetworkClock
+from py2p_twisted.core.connection import (
+    Connection,
+    Handshake,
+    State,
+    greeting,
+    read_address,
+)
+from py2p_twisted.core.dialer import Dialer, Random
+from py2p_twisted.core.flood import Flood
+from py2p_twisted.core.links import Links, replaces
+from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, is_broadcast
+from py2p_twisted.core.network import Address, Network
+from py2p_twisted.core.outgoing import Composer
+from py2p_twisted.core.replies import Replies
+from py2p_twisted.core.seen import SeenCache
+from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.timers import Timers
+from py2p_twisted.errors import (
+    BadField,
+    ContentError,
+    DuplicateConnection,
+    FrameTimeout,
+    HandshakeTimeout,
+    LinkError,
+    LinkUnresponsive,
+    MeshClosed,
+    MeshError,
+    NetworkMismatch,
+    SelfConnection,
+    StaleMessage,
+    TooManyPeers,
+    Unreachable,
+    WrongPeer,
+)
+
+#: Entries of a peers list that are sent, and used of one that was asked for.
+#: Source: faults B14.
+LIST_LENGTH: Final = 32
+#: Entries used of a list that nobody asked for, and how often. Source: faults B14.
+UNASKED_LENGTH: Final = 8
+UNASKED_INTERVAL: Final = 10.0
+
+#: Sub-flags that a node acts on itself.
+_BUILT_IN: Final = frozenset({flags.HANDSHAKE, flags.PEERS, flags.REQUEST, flags.RESPONSE})
+
+#: Refusals of honest nodes: what we have to tell them is still written.
+_TOLD: Final = (NetworkMismatch, SelfConnection, TooManyPeers)
+
+_EVERYBODY: Final = ("*", b"*")
+
+Trace = Callable[..., None]
+
+
+class Node:
+    """
+    One participant of a network.
+
+    :ivar id: this node's id.
+    :ivar network: the network it belongs to.
+    :ivar address: where others can dial it, as it announces.
+    :ivar links: its connections; ``links.table`` is the routing table.
+    :ivar drops: messages that were dropped, by reason.
+    :ivar trace: called with a debug level, a format and its arguments, when set.
+    """
+
+    def __init__(
+        self,
+        *,
+        ident: bytes,
+        network: Network,
+        address: Address,
+        effects: Effects,
+        rng: Random,
+        settings: Settings | None = None,
+        composer: Composer | None = None,
+    ) -> None:
+        self.id = ident
+        self.network = network
+        self.address = address
+        self.settings = settings or Settings()
+        self.composer = composer or Composer(ident, self.settings.max_message)
+        self.links = Links()
+        self.drops: Counter[str] = Counter()
+        self.trace: Trace | None = None
+        self.clock = NetworkClock()
+        self.seen = SeenCache(self.settings.seen_window, self.settings.seen_capacity)
+        self.timers = Timers()
+        self.flood = Flood(self.seen, self.links, effects, self.settings)
+        self.dialer = Dialer(
+            self.settings,
+            self.links,
+            self.timers,
+            rng,
+            dial=self._decide,
+            failed=lambda token, error: self._decide(ConnectFailed(token, error)),
+        )
+        self.dialer.add_own(address)
+        self.replies = Replies(
+            ident,
+            self.settings,
+            self.timers,
+            ask=self._ask_for,
+            dial=self._dial_for_reply,
+            done=lambda token, error: self._decide(Replied(token, error)),
+        )
+        self._effects = effects
+        self._rng = rng
+        self._actions: list[Action] = []
+        self._token = 0
+        self._now = 0.0
+        self._wall = 0.0
+        self._wake: float | None = None
+        self._closed = False
+
+    # --- bookkeeping ---------------------------------------------------------------
+
+    def _decide(self, action: Action) -> None:
+        self._actions.append(action)
+
+    def _begin(self, now: float, wall: float) -> None:
+        self._now = now
+        self._wall = wall
+
+    def _decisions(self) -> Sequence[Action]:
+        """What has been decided since the last time, and when to wake."""
+        when = self.timers.next()
+        if when != self._wake:
+            self._wake = when
+            if when is not None:
+                self._actions.append(WakeAt(when))
+        if not self._actions:
+            return ()
+        actions, self._actions = self._actions, []
+        return actions
+
+    # --- connections come and go -----------------------------------------------------
+
+    def link(self, dial: Dial | None, now: float) -> Connection:
+        """
+        A transport has been connected: make the core's side of it.
+
+        Attach the driver's side to ``owner``, then call `opened`.
+
+        :param dial: what led to it; ``None`` when the other end dialled.
+        """
+        link = Connection(self, self.seen, self.settings, dial=dial, now=now)
+        link.on_resend(self._send_again)
+        return link
+
+    def opened(self, link: Connection, now: float, wall: float) -> Sequence[Action]:
+        """Introduce ourselves on a new connection, and set its deadline."""
+        self._begin(now, wall)
+        settings = self.settings
+        if self._closed:
+            self._close(link, MeshClosed("this node is closing"), flush=False)
+            return self._decisions()
+        self.links.add(link)
+        timeout = settings.dial_handshake_timeout if link.outgoing else settings.handshake_timeout
+        link.deadline = self.timers.at(
+            now + timeout, lambda: self._close(link, HandshakeTimeout(timeout), flush=False)
+        )
+        if not link.outgoing:
+            half_open = self.links.half_open()
+            if len(half_open) > settings.max_half_open:
+                oldest = half_open[0]
+                self._close(oldest, HandshakeTimeout(now - oldest.since), flush=False)
+        self._effects.send(
+            greeting(
+                self.id,
+                self.network.id,
+                self.address,
+                int(wall) + self.composer.correction,
+                compression.METHODS,
+            ),
+            link,
+        )
+        return self._decisions()
+
+    def receive(self, link: Connection, data: bytes, now: float, wall: float) -> Sequence[Action]:
+        """Read what came in on a connection; errors end that connection alone."""
+        self._now = now
+        self._wall = wall
+        try:
+            link.receive_data(data, now)
+        except LinkError as error:
+            self._close(link, error, flush=isinstance(error, _TOLD))
+        else:
+            if link.waiting and link.progress is None and link.state is not State.CLOSED:
+                self._watch(link)
+            if link.standby is not None:
+                self._proved_alive(link)
+            elif link.state is State.OPEN and link.deadline is not None:
+                link.deadline.cancel()  # it was asked for a sign of life, and gave one
+                link.deadline = None
+        if self._actions or self.timers.next() != self._wake:
+            return self._decisions()
+        return ()
+
+    def lost(
+        self, link: Connection, error: MeshError | None, now: float, wall: float
+    ) -> Sequence[Action]:
+        """
+        A connection's transport is gone.
+
+        :param error: why; ``None`` when the peer closed it in good order.
+        """
+        self._begin(now, wall)
+        if link.state is not State.CLOSED:
+            self._gone(link, error or Unreachable("the peer closed the connection"))
+        return self._decisions()
+
+    def close_link(
+        self, link: Connection, error: MeshError, now: float, wall: float, *, flush: bool = False
+    ) -> Sequence[Action]:
+        """The driver, or the application, wants a connection to end."""
+        self._begin(now, wall)
+        self._close(link, error, flush=flush)
+        return self._decisions()
+
+    def _close(self, link: Connection, error: MeshError, *, flush: bool) -> None:
+        if link.state is State.CLOSED:
+            return
+        self._decide(Close(link, error, flush))
+        self._gone(link, error)
+
+    def _gone(self, link: Connection, error: MeshError) -> None:
+        """Take a connection out of everything."""
+        draining = link.state is State.DRAINING
+        link.state = State.CLOSED
+        for timer in (link.deadline, link.progress):
+            if timer is not None:
+                timer.cancel()
+        standby, link.standby = link.standby, None
+        for other in self.links.open:
+            if other.standby is link:
+                other.standby = None
+        was_there = self.links.forget(link)
+        if not draining and not was_there:
+            # Never joined, or on standby.
+            self.dialer.dial_failed(link.dial, error, self._now)
+            if isinstance(error, SelfConnection) and link.dial is not None:
+                self.dialer.add_own(link.dial.address)
+            return
+        if draining:
+            return
+        if standby is not None and standby.state is State.OPEN:
+            self._join(standby, replaced=link)
+            return
+        self._decide(Left(link, error, last=not self.links.table))
+        self.dialer.lost(link, self._now, again=not self._closed)
+        if not self._closed:
+            self._ask_around()
+
+    # --- handshake -------------------------------------------------------------------
+
+    def introduced(self, link: Connection, handshake: Handshake) -> None:
+        """
+        A peer has introduced itself: accept it, refuse it, or choose between two links.
+
+        :raises LinkError: it is refused.
+        """
+        if handshake.network != self.network.id:
+            raise NetworkMismatch(handshake.network, self.network.id)
+        if handshake.id == self.id:
+            raise SelfConnection
+        expected = link.dial.expected if link.dial is not None else None
+        if expected is not None and expected != handshake.id:
+            raise WrongPeer(expected, handshake.id)
+        if link.deadline is not None:
+            link.deadline.cancel()
+            link.deadline = None
+        link.agree(handshake)
+        if self.clock.learn(handshake.id, handshake.stamp, self._wall):
+            self.composer.correction = self.clock.correction
+            self._decide(ClockDisagreement(self.clock.correction))
+        old = self.links.table.get(handshake.id)
+        if old is not None:
+            self._choose(old, link)
+        elif not link.outgoing and self.links.inbound() >= self.settings.max_inbound:
+            # It may have come to the only address it knows, so tell it others.
+            self._send_peers(link)
+            raise TooManyPeers(self.settings.max_inbound)
+        else:
+            self._join(link)
+
+    def _choose(self, old: Connection, new: Connection) -> None:
+        """Two connections to one peer: both ends must keep the same one."""
+        new.opened()
+        if replaces(self.id, new.id, new.outgoing):
+            self._join(new, replaced=old)
+            self._drain(old)
+        elif self._now - old.heard <= self.settings.probe_timeout:
+            self._keep(old, new)
+        else:
+            # The rule says that the old one stays. But if it is dead, which nobody has
+            # noticed yet, its peer would be kept out by it.
+            self.links.set_aside(new)
+            if old.standby is not None:
+                self._settle(old.standby, old)
+            old.standby = new
+            self._probe(old)
+
+    def _keep(self, old: Connection, new: Connection) -> None:
+        """
+        The old connection stays.
+
+        A reference node may have lost track of it in the same moment (it stores the newer
+        one whatever it decides), so the old one has to prove that somebody listens.
+        """
+        self._settle(new, old)
+        self._probe(old)
+
+    def _settle(self, link: Connection, kept: Connection) -> None:
+        """A connection has served its purpose: another one to the same peer is kept."""
+        for token in self.dialer.connected(link, self._now):
+            self._decide(Connected(token, kept))
+        self._drain(link)
+
+    def _probe(self, link: Connection) -> None:
+        """Ask for a sign of life: 0.6 has no ping, but everybody answers this."""
+        timeout = self.settings.probe_timeout
+        if link.deadline is None:
+            link.deadline = self.timers.at(
+                self._now + timeout, lambda: self._close(link, LinkUnresponsive(timeout), flush=False)
+            )
+        self._request_list(link)
+
+    def _proved_alive(self, old: Connection) -> None:
+        standby, old.standby = old.standby, None
+        if old.deadline is not None:
+            old.deadline.cancel()
+            old.deadline = None
+        if standby is not None and standby.state is State.OPEN and old.state is State.OPEN:
+            self._keep(old, standby)
+
+    def _drain(self, link: Connection) -> None:
+        """Write nothing more to a connection, and read what is still on its way."""
+        self.links.set_aside(link)
+        link.state = State.DRAINING
+        for timer in (link.deadline, link.progress):
+            if timer is not None:
+                timer.cancel()
+        link.progress = None
+        link.deadline = self.timers.at(
+            self._now + self.settings.drain_time,
+            lambda: self._close(link, DuplicateConnection(), flush=True),
+        )
+
+    def _join(self, link: Connection, *, replaced: Connection | None = None) -> None:
+        """A peer enters the routing table, or changes its connection there."""
+        first = not self.links.table
+        link.opened()
+        self.links.join(link)
+        if replaced is None:
+            self._decide(Joined(link, first))
+        else:
+            self._decide(Replaced(replaced, link))
+        for token in self.dialer.connected(link, self._now):
+            self._decide(Connected(token, link))
+        # The list that follows a handshake counts as asked for.
+        link.lists_awaited += 1
+        self._send_peers(link)
+        self.flood.peer_joined(link, self._now)
+        for token, message in self.replies.found(link.id):
+            self._whisper(link, message)
+            self._decide(Replied(token, None))
+
+    # --- what the application does -----------------------------------------------------
+
+    def connect(
+        self, address: Address, now: float, wall: float, *, expected: bytes | None = None
+    ) -> tuple[int, Sequence[Action]]:
+        """
+        Connect to a node, and keep connected.
+
+        :param expected: the id that must answer, if that matters.
+        :return: a token, which `Connected` or `ConnectFailed` will name.
+        """
+        self._begin(now, wall)
+        self._token += 1
+        token = self._token
+        link = self.links.at(address)
+        if self._closed:
+            self._decide(ConnectFailed(token, MeshClosed("this node is closed")))
+        elif self.dialer.is_ours(address):
+            self._decide(ConnectFailed(token, SelfConnection()))
+        elif link is not None and expected in (None, link.id):
+            self._decide(Connected(token, link))
+        else:
+            self.dialer.connect(address, token, now, expected)
+        return token, self._decisions()
+
+    def pin(self, address: Address, now: float, wall: float) -> Sequence[Action]:
+        """Dial an address, and again and again, for ever: a bootstrap address."""
+        self._begin(now, wall)
+        self.dialer.pin(address, now)
+        return self._decisions()
+
+    def dial_failed(
+        self, dial: Dial, error: Exception, now: float, wall: float
+    ) -> Sequence[Action]:
+        """A transport could not be connected."""
+        self._begin(now, wall)
+        self.dialer.dial_failed(dial, error, now)
+        return self._decisions()
+
+    def broadcast(self, message: Message, now: float) -> None:
+        """Send a message of our own to everybody. Nothing has to be decided for that."""
+        self.flood.originate(message, now)
+
+    def whisper(self, message: Message) -> None:
+        """Send a message of our own to every neighbour, and no further."""
+        peers = self.links.open
+        if peers:
+            self._effects.relay(message, list(peers))
+
+    def send_to(self, link: Connection, message: Message, now: float) -> None:
+        """Send a message of our own to one peer."""
+        if is_broadcast(message):
+            self.seen.add(message.id, now)
+        if link.state is State.OPEN:
+            link.last_sent = message
+            self._effects.send(message, link)
+
+    def reply(
+        self, target: bytes | str, message: Message, now: float, wall: float
+    ) -> tuple[int, Sequence[Action]]:
+        """
+        Bring a whisper to a node, wherever it is.
+
+        :param target: its id, in the type in which it names itself.
+        :return: a token, which `Replied` will name.
+        """
+        self._begin(now, wall)
+        self._token += 1
+        token = self._token
+        link = self.links.table.get(as_bytes(target))
+        if self._closed:
+            self._decide(Replied(token, MeshClosed("this node is closed")))
+        elif link is not None:
+            self._whisper(link, message)
+            self._decide(Replied(token, None))
+        else:
+            self.replies.search(target, token, message, now, wall)
+        return token, self._decisions()
+
+    def request_peers(self, now: float, wall: float) -> Sequence[Action]:
+        """Ask every neighbour for its peers."""
+        self._begin(now, wall)
+        for link in self.links.open:
+            self._request_list(link)
+        return self._decisions()
+
+    def woken(self, now: float, wall: float) -> Sequence[Action]:
+        """The time named by `WakeAt` has come."""
+        self._begin(now, wall)
+        self._wake = None
+        self.timers.due(now)
+        return self._decisions()
+
+    def close(self, now: float, wall: float) -> Sequence[Action]:
+        """Leave the network: every connection is flushed and closed, nobody dialled any more."""
+        self._begin(now, wall)
+        self._closed = True
+        error = MeshClosed("this node is closing")
+        self.dialer.stop(error)
+        self.replies.stop(error)
+        for link in list(self.links):
+            self._close(link, error, flush=True)
+        return self._decisions()
+
+    # --- messages ----------------------------------------------------------------------
+
+    def received(self, link: Connection, message: Message) -> None:
+        """
+        Route a message to where it belongs.
+
+        :raises ContentError: it cannot be used.
+        """
+        sub = message.payload[0]
+        built_in = type(sub) is int and sub in _BUILT_IN
+        if message.flag == flags.BROADCAST:
+            if built_in and self._misplaced(message, sub):
+                raise BadField(f"sub-flag {sub} is between neighbours, and this one was flooded")
+            if not self.clock.accepts(message.time, self._wall):
+                self._stale(link, message)
+                return
+            self.flood.relay(message, link, self._now)
+        if self.trace is not None:
+            self.trace(1, "message received: {}", message)
+        if not built_in:
+            if type(sub) is int and sub in flags.EXTENSIONS:
+                self.drops["unknown extension"] += 1
+                return
+            self._effects.deliver(message, link)
+        elif sub == flags.PEERS:
+            self._read_peers(link, message)
+        elif sub == flags.REQUEST:
+            self._read_request(link, message)
+        elif sub == flags.RESPONSE:
+            self._read_response(message)
+
+    def _misplaced(self, message: Message, sub: int) -> bool:
+        """Whether one flooded message would make the whole network act on its links."""
+        if sub == flags.REQUEST:
+            return len(message.payload) > 1 and message.payload[1] in _EVERYBODY
+        return sub != flags.RESPONSE
+
+    def _stale(self, link: Connection, message: Message) -> None:
+        # Not the neighbour's fault: 0.6 nodes relay whatever is stamped in the future.
+        self.seen.add(message.id, self._now)
+        link.drops[StaleMessage.reason] += 1
+        self.drops[StaleMessage.reason] += 1
+        if self.trace is not None:
+            self.trace(2, "dropped, its stamp {} is not of our time: {}", message.time, message)
+
+    def dropped(self, link: Connection, error: ContentError) -> None:
+        """Count a message that could not be used."""
+        self.drops[error.reason] += 1
+        if self.trace is not None:
+            self.trace(2, "dropped a message from {}: {}", link, error)
+
+    def _send_again(self, link: Connection) -> None:
+        if link.last_sent is not None:
+            self._effects.send(link.last_sent, link)
+
+    def _whisper(self, link: Connection, message: Message) -> None:
+        link.last_sent = message
+        self._effects.send(message, link)
+
+    # --- peers lists ---------------------------------------------------------------------
+
+    def _send_peers(self, link: Connection) -> None:
+        """
+        Tell a peer whom we know.
+
+        Ids go as text: the only form in which a Python 3 reference node uses them.
+        """
+        others = [other for other in self.links.open if other.address and other is not link]
+        self._rng.shuffle(others)
+        entries = [
+            [list(other.address or ()), other.id.decode("utf-8", "replace")]
+            for other in others[:LIST_LENGTH]
+        ]
+        # Not through the composer: a list that is too long for it would be our own bug.
+        self._effects.send(
+            build(flags.WHISPER, self.id, self._stamp(), (flags.PEERS, entries)), link
+        )
+
+    def _request_list(self, link: Connection) -> None:
+        link.lists_awaited += 1
+        # As bytes: a Python 3 reference node hangs up on the text.
+        self._effects.send(
+            build(flags.WHISPER, self.id, self._stamp(), (flags.REQUEST, b"*")), link
+        )
+
+    def _ask_around(self) -> None:
+        """A peer is gone: if that leaves us short of links, ask the others whom they know."""
+        if sum(link.outgoing for link in self.links.open) < self.settings.max_outgoing:
+            for link in self.links.open:
+                if not link.lists_awaited:
+                    self._request_list(link)
+        self.dialer.seek(self._now)
+
+    def _read_peers(self, link: Connection, message: Message) -> None:
+        entries = message.payload[1] if len(message.payload) > 1 else None
+        if not isinstance(entries, list):
+            raise BadField("a peers message without a list")
+        if link.lists_awaited:
+            link.lists_awaited -= 1
+            most = LIST_LENGTH
+        elif self._now - link.list_used >= UNASKED_INTERVAL:
+            link.list_used = self._now
+            most = UNASKED_LENGTH
+        else:
+            self.drops["unasked peers list"] += 1
+            return
+        addresses: list[tuple[Address, bytes]] = []
+        for entry in entries[:most]:
+            if not isinstance(entry, list) or len(entry) != 2:
+                continue
+            address, ident = read_address(entry[0]), entry[1]
+            if address is None or not isinstance(ident, (bytes, str)) or len(ident) > MAX_ID:
+                continue
+            if as_bytes(ident) != self.id:
+                addresses.append((address, as_bytes(ident)))
+        self.dialer.learned(addresses, link.id, self._now)
+
+    def _stamp(self) -> int:
+        return int(self._wall) + self.composer.correction
+
+    # --- requests and responses ------------------------------------------------------------
+
+    def _read_request(self, link: Connection, message: Message) -> None:
+        payload = message.payload
+        if len(payload) > 1 and payload[1] in _EVERYBODY:
+            self._send_peers(link)
+            return
+        if len(payload) < 3 or not isinstance(payload[2], (bytes, str)):
+            raise BadField("a request names a request id and a node id")
+        request_id, wanted = payload[1], payload[2]
+        key = as_bytes(wanted)
+        if key == self.id:
+            address: Address | None = self.address
+        else:
+            neighbour = self.links.table.get(key)
+            address = neighbour.address if neighbour is not None else None
+        if address is None or not isinstance(request_id, (bytes, str)):
+            return
+        answer = self.composer.compose(
+            flags.BROADCAST,
+            (flags.RESPONSE, request_id, [list(address), wanted]),
+            self._wall,
+        )
+        # On the link that the request came by; from there it is relayed.
+        self.send_to(link, answer, self._now)
+
+    def _read_response(self, message: Message) -> None:
+        payload = message.payload
+        if len(payload) < 3 or not isinstance(payload[1], (bytes, str)):
+            raise BadField("a response names a request id and a node")
+        found = payload[2]
+        address = read_address(found[0]) if isinstance(found, list) and found else None
+        if address is not None:
+            self.replies.answered(as_bytes(payload[1]), address)
+
+    def _ask_for(self, request_id: bytes, target: bytes | str) -> None:
+        request = self.composer.compose(
+            flags.BROADCAST, (flags.REQUEST, request_id, target), self._wall
+        )
+        self.broadcast(request, self._now)
+
+    def _dial_for_reply(self, address: Address, ident: bytes) -> None:
+        if not self.dialer.is_ours(address):
+            self.dialer.seek_peer(address, ident, self._now)
+
+    # --- unfinished frames --------------------------------------------------------------------
+
+    def _watch(self, link: Connection) -> None:
+        """A frame has been started: look now and then whether it gets on."""
+        started, frame, had = self._now, link.frames, link.bytes
+        settings = self.settings
+
+        def look() -> None:
+            link.progress = None
+            if link.frames != frame or not link.waiting:
+                if link.waiting:
+                    self._watch(link)
+                return
+            nonlocal had
+            elapsed = self._now - started
+            rate = (link.bytes - had) / settings.progress_interval
+            had = link.bytes
+            if rate < settings.progress_rate:
+                self._close(
+                    link,
+                    FrameTimeout(f"a frame gets on at {rate:.0f} bytes a second"),
+                    flush=False,
+                )
+            elif elapsed >= settings.frame_timeout:
+                self._close(
+                    link, FrameTimeout(f"a frame is unfinished after {elapsed:.0f} s"), flush=False
+                )
+            else:
+                link.progress = self.timers.at(self._now + settings.progress_interval, look)
+
+        link.progress = self.timers.at(self._now + settings.progress_interval, look)
+
+

@@ -1,0 +1,94 @@
+"""
+Stamping and encoding what the application sends: once per send, in the caller's thread.
+
+A message's id is a hash over flag, sender, second and packets, so equal messages sent
+within one second would be one message to everybody else, and silently lost. When an id
+has been used, a counter is put behind the array until the id is fresh: ignored by every
+implementation, relayed byte for byte, the stamp stays an integer. One frame per send also
+means that a send that straddles a second is one message.
+
+Stamps are whole seconds since 1970, UTC. Source: docs/design.rst, "The wire"; faults B12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from py2p_twisted.core import flags
+from py2p_twisted.core.message import Message, build, with_appendix
+from py2p_twisted.errors import MessageTooLarge
+
+
+class Composer:
+    """
+    Makes a node's own messages.
+
+    :ivar correction: seconds added to the clock, set by the node when its peers agree
+        that our clock is wrong.
+    """
+
+    def __init__(
+        self,
+        sender: bytes,
+        max_message: int,
+        guard: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """
+        :param max_message: bytes of the largest body.
+        :param guard: a lock, when several threads compose.
+        """
+        self.correction = 0
+        self._sender = sender
+        self._max_message = max_message
+        self._guard = guard if guard is not None else nullcontext()
+        # ids of the latest second -> how many equal messages it has had
+        self._second = 0
+        self._used: dict[bytes, int] = {}
+        self._back_in_time = 0
+
+    def compose(self, flag: int, payload: Iterable[Any], wall: float) -> Message:
+        """
+        Make a message that no node has seen before.
+
+        May be called from any thread, given a ``guard``.
+
+        :param payload: the sub-flag and the packets.
+        :param wall: seconds since 1970 by our own clock.
+        :raises NotSendable: a packet has no encoding.
+        :raises MessageTooLarge: the body exceeds ``max_message``.
+        """
+        message = build(flag, self._sender, int(wall) + self.correction, payload)
+        if len(message.body) > self._max_message:
+            raise MessageTooLarge(len(message.body), self._max_message)
+        if flag != flags.BROADCAST:
+            # Only broadcasts are told apart by their ids.
+            return message
+        with self._guard:
+            return self._make_fresh(message)
+
+    def _make_fresh(self, message: Message) -> Message:
+        stamp = int(message.time)
+        used = self._used
+        if stamp > self._second:
+            self._second = stamp
+            used.clear()
+        elif stamp < self._second:
+            # The clock was set back, into seconds whose ids are forgotten. A counter
+            # that only grows, of a width of its own, makes every id new.
+            self._back_in_time += 1
+            return with_appendix(message, self._back_in_time.to_bytes(5, "big"))
+        base = message.id
+        count = used.get(base, 0)
+        if not count:
+            used[base] = 1
+            return message
+        while True:
+            fresh = with_appendix(message, count.to_bytes(2 if count < 0x10000 else 4, "big"))
+            count += 1
+            if fresh.id not in used:
+                break
+        used[base] = count
+        used[fresh.id] = 1
+        return fresh

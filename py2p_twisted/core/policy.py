@@ -1,0 +1,94 @@
+"""
+The rules towards one peer.
+
+What may be said to a peer, and in which form, depends on what it is. Every connection has
+a policy and asks it; nothing else in this package asks what kind of node a peer is. There
+is one policy yet, `PlainPolicy`, for nodes that speak 0.6 and nothing more. Rules for
+nodes that announce extensions are another class behind the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from py2p_twisted.core import compression, flags
+from py2p_twisted.core.message import Message
+
+
+class Policy(Protocol):
+    """What a connection asks about its peer."""
+
+    #: For status and logs.
+    name: str
+
+    #: Over TLS the peer reads one record per wake-up (see `PlainPolicy.record`), so a
+    #: write must not hold more than this many bytes, unless it is a single frame.
+    #: ``None``: no such limit.
+    record: int | None
+
+    def negotiate(self, methods: Sequence[int]) -> None:
+        """Take note of the compression methods that the peer understands."""
+
+    def frame(self, message: Message) -> bytes:
+        """The message as a whole frame for this peer."""
+
+
+class PlainPolicy:
+    """
+    The rules towards nodes that speak 0.6 and no more.
+
+    * Nothing but 0.6 is said to them, and renegotiation is never started.
+    * Every frame has a multiple of eight bytes (see `compression`); small bodies go in
+      stored streams, larger ones compressed where that gains anything.
+    * Where the peer takes no codec of ours the frame is plain, and its length what it is.
+    """
+
+    name = "plain 0.6"
+
+    #: They read at most 1,024 bytes of a TLS record and see the rest only when more bytes
+    #: arrive. Source: docs/protocol/wire.rst, "TLS".
+    record: int | None = 1024
+
+    __slots__ = ("_method",)
+
+    def __init__(self) -> None:
+        self._method: int | None = None
+
+    @property
+    def method(self) -> int | None:
+        """The codec in use towards this peer, ``None`` for plain frames."""
+        return self._method
+
+    def negotiate(self, methods: Sequence[int]) -> None:
+        """
+        Choose the first of our methods that the peer listed.
+
+        :param methods: from its handshake, or from a renegotiation it started.
+        """
+        self._method = compression.choose(compression.METHODS, methods)
+
+    def frame(self, message: Message) -> bytes:
+        """
+        The message as a whole frame, made once for all peers that take the same codec.
+
+        May be called from any thread.
+        """
+        method = self._method
+        frames = message.frames
+        frame = frames.get(method)
+        if frame is None:
+            frame = frames[method] = wrap(message.content, method)
+        return frame
+
+
+def wrap(content: bytes, method: int | None) -> bytes:
+    """Wrap checksum and body into a frame, with the codec if that is of use."""
+    if method is None:
+        return compression.wrap_plain(content)
+    if method == flags.ZLIB:
+        if compression.shrinks(content):
+            # Level 1: three times as fast as the default, a few percent larger.
+            return compression.wrap_compressed(compression.compress(content, method, level=1))
+        return compression.wrap_stored(content)
+    return compression.wrap_compressed(compression.compress(content, method))

@@ -1,0 +1,89 @@
+"""
+Every limit and interval of a node, with its reason.
+
+All of them are constructor arguments (``MeshService(..., max_message=...)``) and shown by
+``status``. Sizes are in bytes, times in seconds. Numbers without another source come from
+docs/design.rst, "Limits".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from py2p_twisted.core import framing, seen
+from py2p_twisted.errors import BadArgument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a node allows itself and others."""
+
+    #: Largest message body that is sent, received or inflated.
+    max_message: int = framing.MAX_MESSAGE
+    #: Outgoing links that a node seeks by itself, from the addresses it learns. Links
+    #: that the application asks for are not counted. Source: py2p 0.6, ``max_outgoing``.
+    max_outgoing: int = 4
+    #: Incoming links that are kept; who comes later is told other addresses.
+    max_inbound: int = 64
+    #: Incoming connections that have not introduced themselves yet. When one more
+    #: comes, the one that has been silent longest goes.
+    max_half_open: int = 64
+    #: How long an incoming connection may take to introduce itself.
+    handshake_timeout: float = 10.0
+    #: How long an outgoing one may take to be accepted, and then to introduce itself;
+    #: together ten seconds, by which ``connect`` has succeeded or failed.
+    dial_timeout: float = 4.0
+    dial_handshake_timeout: float = 6.0
+    #: A started frame is looked at this often, must have brought this many bytes a
+    #: second by then, and be complete in this time. Source: faults B3.
+    progress_interval: float = 10.0
+    progress_rate: int = 1024
+    frame_timeout: float = 60.0
+    #: A silent link that is asked for a sign of life has this long to give one.
+    probe_timeout: float = 2.0
+    #: How long a surplus connection is still read before it is closed, so that nothing
+    #: in flight on it is lost.
+    drain_time: float = 1.0
+    #: Broken messages a minute that a neighbour may bring: honest 0.6 nodes relay what
+    #: they do not check.
+    content_errors: int = 10
+    #: Renegotiations per connection. Source: faults B29.
+    renegotiations: int = 8
+    #: The seen cache.
+    seen_window: float = seen.WINDOW
+    seen_capacity: int = seen.CAPACITY
+    #: How long a reply may take to find a sender that is not a neighbour.
+    reply_timeout: float = 10.0
+    #: Replies that wait for their sender to be found.
+    max_replies: int = 256
+    #: Addresses kept, and how many of them one peer may have told us. Source: faults B13.
+    book_size: int = 512
+    book_share: int = 64
+    #: Own broadcasts kept while there is no peer, and for how long: 0.6 nodes drop what
+    #: is older than 60 s. Source: delivery design, rule 13.
+    unsent_messages: int = 16
+    unsent_age: float = 55.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                raise BadArgument(f"{item.name} must be a number, zero or more, not {value!r}")
+        if not 1024 <= self.max_message <= 2**31:
+            raise BadArgument(
+                f"max_message must be between 1 KiB and 2 GiB, not {self.max_message}"
+            )
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Settings:
+        """
+        Settings from keyword arguments.
+
+        :raises BadArgument: an option is unknown or its value unusable.
+        """
+        known = {item.name for item in fields(cls)}
+        for name in options:
+            if name not in known:
+                raise BadArgument(f"unknown option {name!r}; there are {', '.join(sorted(known))}")
+        return cls(**options)

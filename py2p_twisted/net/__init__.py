@@ -1,0 +1,22 @@
+"""
+The core on Twisted: transports, endpoints, timers, TLS, and a service.
+
+===============  ================================================================
+``service``      `MeshService`: a node as an ``IService``, with Deferreds
+``factory``      `MeshFactory`: owns the core node and so the routing table
+``protocol``     `MeshProtocol`: one connection
+``flow``         queues between the application, the node and its transports
+``endpoints``    from addresses to endpoints, plain and TLS
+``tls``          where certificates come from
+``reports``      log lines, at most one a minute for the same thing
+===============  ================================================================
+
+Everything here runs in the reactor's thread. No module imports the reactor: it is handed
+to the constructors.
+"""
+
+from py2p_twisted.net.factory import Application, MeshFactory
+from py2p_twisted.net.protocol import MeshProtocol
+from py2p_twisted.net.service import Delivery, MeshService
+
+__all__ = ["Application", "Delivery", "MeshFactory", "MeshProtocol", "MeshService"]

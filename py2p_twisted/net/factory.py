@@ -1,0 +1,482 @@
+"""
+The factory: it owns the core node, and with it the routing table.
+
+It makes a `MeshProtocol` for every connection, accepted or dialled, gives the node what
+happens and carries out what the node decides, and tells an `Application` about it.
+
+Everything runs in the reactor's thread, the application's methods included; they must
+return soon. (`mesh_socket` puts a thread of its own between them and user code.)
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from twisted.internet import error as twisted_error
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from py2p_twisted.core import flags
+from py2p_twisted.core.actions import (
+    Action,
+    ClockDisagreement,
+    Close,
+    Connected,
+    ConnectFailed,
+    Dial,
+    Joined,
+    Left,
+    Replaced,
+    Replied,
+    WakeAt,
+)
+from py2p_twisted.core.connection import Connection, State
+from py2p_twisted.core.message import Message
+from py2p_twisted.core.network import Address, Network
+from py2p_twisted.core.node import Node
+from py2p_twisted.core.outgoing import Composer
+from py2p_twisted.core.settings import Settings
+from py2p_twisted.errors import (
+    ConnectTimeout,
+    LinkError,
+    MeshClosed,
+    MeshError,
+    Unreachable,
+)
+from py2p_twisted.net.flow import Pace, SendQueue
+from py2p_twisted.net.protocol import MeshProtocol
+from py2p_twisted.net.reports import Reports
+
+
+class Application:
+    """
+    Who is told what happens in a node. Override what is of interest.
+
+    All methods are called in the reactor's thread.
+    """
+
+    def message_received(self, message: Message, link: Connection) -> None:
+        """A message has come in; ``link`` is the neighbour that brought it."""
+
+    def peer_joined(self, link: Connection, first: bool) -> None:
+        """A peer stands in the routing table; ``first``: it was empty."""
+
+    def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
+        """A peer has left the routing table; ``last``: it is empty."""
+
+    def table_changed(self, table: Mapping[bytes, Connection]) -> None:
+        """The routing table has changed. The mapping is a snapshot, it will not change."""
+
+    def link_failed(self, error: Exception, where: str) -> None:
+        """A connection was refused, lost or never made; ``where`` names its other end."""
+
+    def reply_failed(self, error: MeshError) -> None:
+        """A reply has not reached its receiver."""
+
+    def sent(self, message: Message, links: Sequence[Connection]) -> None:
+        """A message goes out. Called only while ``MeshFactory.watch_traffic`` is set."""
+
+
+class MeshFactory(Factory):
+    """
+    Makes the connections of one node, and keeps them together.
+
+    :ivar node: the core; ``None`` until `start`.
+    :ivar network: the network it belongs to.
+    :ivar sending: what waits to be sent by this node.
+    :ivar closed_links: how many connections ended, by reason.
+    """
+
+    noisy = False
+    log = Logger(namespace="py2p_twisted.net")
+
+    node: Node
+
+    def __init__(
+        self,
+        reactor: Any,
+        network: Network,
+        endpoint_for: Callable[[Address, float], IStreamClientEndpoint],
+        *,
+        application: Application | None = None,
+        settings: Settings | None = None,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        """
+        :param reactor: provides ``IReactorTime``.
+        :param endpoint_for: makes the endpoint that dials an address, with a timeout.
+        :param now: a monotonic clock, in seconds.
+        :param wall: seconds since 1970.
+        """
+        self.reactor: Any = reactor
+        self.network = network
+        self.application = application or Application()
+        self.settings = settings or Settings()
+        self.now = now
+        self.wall = wall
+        self.pace = Pace(reactor)
+        self.sending = SendQueue(reactor, self.pace, self._originate)
+        self.sending.flush = self.flush
+        #: Protocols whose outboxes are flushed at the end of this turn.
+        self.dirty: list[MeshProtocol] = []
+        self.closed_links: Counter[str] = Counter()
+        self.watch_traffic = False
+        self.started = False
+        self._closing = False
+        self._rng = rng or random.Random()
+        self._endpoint_for = endpoint_for
+        self._reports = Reports(self.log, now)
+        self._wake: IDelayedCall | None = None
+        self._wake_at = float("inf")
+        self._dials: dict[int, Deferred[Any]] = {}
+        self._protocols: dict[MeshProtocol, None] = {}
+        self._waiting: dict[int, Deferred[Any]] = {}
+        self._all_gone: list[Deferred[None]] = []
+        self._snapshot: Mapping[bytes, Connection] = MappingProxyType({})
+        self._performers: dict[type, Callable[[Any], None]] = {
+            Dial: self._do_dial,
+            Close: self._do_close,
+            Joined: self._do_joined,
+            Left: self._do_left,
+            Replaced: self._do_replaced,
+            Connected: self._do_connected,
+            ConnectFailed: self._do_connect_failed,
+            Replied: self._do_replied,
+            ClockDisagreement: self._do_clock,
+            WakeAt: self._do_wake_at,
+        }
+
+    # --- life -----------------------------------------------------------------------------
+
+    def start(self, ident: bytes, address: Address, composer: Composer | None = None) -> None:
+        """
+        Begin to be a node. Until then, connections are refused.
+
+        :param ident: the node's id.
+        :param address: where others can dial it.
+        :param composer: stamps and encodes; one that is shared with other threads, perhaps.
+        """
+        self.node = Node(
+            ident=ident,
+            network=self.network,
+            address=address,
+            effects=self,
+            rng=self._rng,
+            settings=self.settings,
+            composer=composer,
+        )
+        self.started = True
+
+    def close(self) -> Deferred[None]:
+        """
+        Leave the network: what is queued is written, connections are closed in good order.
+
+        :return: fires when the last connection is gone; a few seconds at most.
+        """
+        done: Deferred[None] = Deferred()
+        if not self.started or self._closing:
+            if self._protocols:
+                self._all_gone.append(done)
+            else:
+                done.callback(None)
+            return done
+        self._closing = True
+        self.sending.drain()
+        self.perform(self.node.close(self.now(), self.wall()))
+        self.sending.close()
+        for dialling in list(self._dials.values()):
+            dialling.cancel()
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        self.flush()
+        if self._protocols:
+            self._all_gone.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    # --- what upper floors do ---------------------------------------------------------------
+
+    @property
+    def routing_table(self) -> Mapping[bytes, Connection]:
+        """
+        The peers that have introduced themselves, by id: a snapshot that does not change.
+
+        May be read from any thread.
+        """
+        return self._snapshot
+
+    def connect(self, address: Address, expected: bytes | None = None) -> Deferred[Connection]:
+        """
+        Connect to a node, and stay connected.
+
+        :return: fires with the connection; fails with what went wrong (`NetworkMismatch`,
+            `HandshakeTimeout`, `SelfConnection`, ``ConnectionRefusedError``, ...) within
+            about ten seconds.
+        """
+        done: Deferred[Connection] = Deferred()
+        token, actions = self.node.connect(address, self.now(), self.wall(), expected=expected)
+        self._waiting[token] = done
+        self._act(actions)
+        return done
+
+    def pin(self, address: Address) -> None:
+        """Dial a bootstrap address, and again, for ever."""
+        self._act(self.node.pin(address, self.now(), self.wall()))
+
+    def reply(self, target: bytes | str, message: Message) -> Deferred[None]:
+        """
+        Bring a whisper to a node, neighbour or not.
+
+        :return: fires when it has been handed to the node's link; fails with
+            `ReplyFailed` when no way was found in time.
+        """
+        done: Deferred[None] = Deferred()
+        token, actions = self.node.reply(target, message, self.now(), self.wall())
+        self._waiting[token] = done
+        self._act(actions)
+        return done
+
+    def send_to(self, link: Connection, message: Message) -> None:
+        """Send one message to one peer."""
+        self.node.send_to(link, message, self.now())
+        self.flush()
+
+    def request_peers(self) -> None:
+        """Ask every neighbour for its peers."""
+        self._act(self.node.request_peers(self.now(), self.wall()))
+
+    def close_link(self, link: Connection, error: MeshError) -> None:
+        """End one connection."""
+        self._act(self.node.close_link(link, error, self.now(), self.wall(), flush=False))
+
+    def _act(self, actions: Sequence[Action]) -> None:
+        self.perform(actions)
+        self.flush()
+
+    def _originate(self, message: Message) -> None:
+        if message.flag == flags.BROADCAST:
+            self.node.broadcast(message, self.now())
+        else:
+            self.node.whisper(message)
+
+    # --- what transports do -------------------------------------------------------------------
+
+    def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
+        """A connection has been accepted."""
+        if not self.started or self._closing:
+            return None
+        return MeshProtocol(self, None)
+
+    def connection_made(self, protocol: MeshProtocol, now: float) -> None:
+        """A transport is ready."""
+        self._protocols[protocol] = None
+        self._act(self.node.opened(protocol.link, now, self.wall()))
+
+    def connection_lost(self, protocol: MeshProtocol, error: MeshError | None) -> None:
+        """A transport is gone."""
+        link = protocol.link
+        if link.state is State.GREETING and error is not None:
+            self._refused(link, error)
+        actions = self.node.lost(link, error, self.now(), self.wall())
+        self._protocols.pop(protocol, None)
+        self._act(actions)
+        if not self._protocols:
+            waiting, self._all_gone = self._all_gone, []
+            for done in waiting:
+                done.callback(None)
+
+    def flush(self) -> None:
+        """Write what this turn has queued: one write a peer."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for protocol in dirty:
+                protocol.dirty = False
+                protocol.outbox.flush()
+
+    # --- Effects: the core's data ---------------------------------------------------------------
+
+    def send(self, message: Message, link: Connection) -> None:
+        """Queue one message for one peer."""
+        self.relay(message, (link,))
+
+    def relay(self, message: Message, links: Sequence[Connection]) -> None:
+        """Queue one message for several peers."""
+        dirty = self.dirty
+        for link in links:
+            protocol = link.owner
+            protocol.outbox.put(link.policy.frame(message))
+            if not protocol.dirty:
+                protocol.dirty = True
+                dirty.append(protocol)
+        if self.watch_traffic:
+            self.application.sent(message, links)
+
+    def deliver(self, message: Message, link: Connection) -> None:
+        """Give a message to the application."""
+        self.application.message_received(message, link)
+
+    # --- actions: the core's decisions ------------------------------------------------------------
+
+    def perform(self, actions: Sequence[Action]) -> None:
+        """Carry out decisions, in order."""
+        for action in actions:
+            self._performers[type(action)](action)
+
+    def _do_dial(self, dial: Dial) -> None:
+        try:
+            endpoint = self._endpoint_for(dial.address, dial.timeout)
+            dialling = endpoint.connect(_Outgoing(self, dial))
+        except Exception as error:  # noqa: BLE001 - third-party endpoints, learnt addresses
+            self._dial_failed(dial, Unreachable(f"this address cannot be dialled: {error}"))
+            return
+        self._dials[dial.serial] = dialling
+        dialling.addErrback(lambda failure: self._dial_failed(dial, _translate(failure, dial)))
+        dialling.addBoth(lambda _: self._dials.pop(dial.serial, None))
+
+    def _dial_failed(self, dial: Dial, error: Exception) -> None:
+        if self._closing:
+            return
+        where = "{}:{}".format(*dial.address)
+        self._reports.say(
+            LogLevel.info, "dial", where, "no connection to {peer}: {error}", error=str(error)
+        )
+        self.application.link_failed(error, where)
+        self._act(self.node.dial_failed(dial, error, self.now(), self.wall()))
+
+    def _do_close(self, action: Close) -> None:
+        link, error = action.link, action.error
+        protocol: MeshProtocol = link.owner
+        self.closed_links[error.reason] += 1
+        if isinstance(error, LinkError) and not link.id:
+            self._refused(link, error)
+        protocol.close(action.flush)
+
+    def _refused(self, link: Connection, error: MeshError) -> None:
+        """A connection ended before it had joined: somebody should know why."""
+        where = link.owner.peer_name
+        verb = "no connection to" if link.outgoing else "refused"
+        self._reports.say(
+            LogLevel.info, error.reason, where.rpartition(":")[0], verb + " {where}: {error}",
+            where=where, error=str(error),
+        )  # fmt: skip
+        self.application.link_failed(error, where)
+
+    def _do_joined(self, action: Joined) -> None:
+        link = action.link
+        self._table_changed()
+        self.log.info(
+            "peer joined: {id} at {where}, {count} in all",
+            id=link.id.decode("latin-1"), where=link.owner.peer_name, count=len(self._snapshot),
+        )  # fmt: skip
+        self.application.peer_joined(link, action.first)
+
+    def _do_left(self, action: Left) -> None:
+        link, error = action.link, action.error
+        self._table_changed()
+        self._reports.say(
+            LogLevel.info, error.reason, link.id.decode("latin-1"),
+            "peer left: {peer}, because {error}; {count} remain",
+            error=str(error), count=len(self._snapshot),
+        )  # fmt: skip
+        self.application.peer_left(link, error, action.last)
+        if isinstance(error, LinkError):
+            self.application.link_failed(error, link.owner.peer_name)
+
+    def _do_replaced(self, action: Replaced) -> None:
+        self._table_changed()
+        self.log.debug("another connection to {id} is used", id=action.link.id.decode("latin-1"))
+
+    def _table_changed(self) -> None:
+        self._snapshot = MappingProxyType(dict(self.node.links.table))
+        self.application.table_changed(self._snapshot)
+
+    def _do_connected(self, action: Connected) -> None:
+        done = self._waiting.pop(action.token, None)
+        if done is not None:
+            done.callback(action.link)
+
+    def _do_connect_failed(self, action: ConnectFailed) -> None:
+        done = self._waiting.pop(action.token, None)
+        if done is not None:
+            done.errback(Failure(action.error))
+
+    def _do_replied(self, action: Replied) -> None:
+        done = self._waiting.pop(action.token, None)
+        if action.error is not None:
+            self.log.info("a reply was lost: {error}", error=str(action.error))
+            self.application.reply_failed(action.error)
+        if done is None:
+            return
+        if action.error is None:
+            done.callback(None)
+        else:
+            done.errback(Failure(action.error))
+
+    def _do_clock(self, action: ClockDisagreement) -> None:
+        if action.correction:
+            self.log.warn(
+                "this machine's clock disagrees with its peers' by {seconds} s; "
+                "stamps are corrected by that, but please set the clock",
+                seconds=action.correction,
+            )
+        else:
+            self.log.info("this machine's clock agrees with its peers' again")
+
+    def _do_wake_at(self, action: WakeAt) -> None:
+        if self._wake is not None and self._wake.active():
+            if self._wake_at == action.when:
+                return
+            self._wake.cancel()
+        self._wake_at = action.when
+        self._wake = self.reactor.callLater(max(0.0, action.when - self.now()), self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        if not self._closing:
+            self._act(self.node.woken(self.now(), self.wall()))
+
+
+class _Outgoing(Factory):
+    """Makes the one protocol of one dial."""
+
+    noisy = False
+
+    def __init__(self, mesh: MeshFactory, dial: Dial) -> None:
+        self._mesh = mesh
+        self._dial = dial
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return MeshProtocol(self._mesh, self._dial)
+
+
+def _translate(failure: Failure, dial: Dial) -> Exception:
+    """Twisted's connection errors as the built-in ones that people catch."""
+    error = failure.value
+    where = "{}:{}".format(*dial.address)
+    if failure.check(twisted_error.ConnectionRefusedError):
+        return ConnectionRefusedError(f"{where} refuses connections: is a node listening there?")
+    if failure.check(twisted_error.TimeoutError):
+        return ConnectTimeout(f"{where} did not answer within {dial.timeout:g} s")
+    if failure.check(twisted_error.DNSLookupError):
+        return Unreachable(f"{dial.address[0]} is no known host")
+    if failure.check(twisted_error.ConnectingCancelledError):
+        return MeshClosed("this node is closing")
+    return Unreachable(f"{where} cannot be reached: {error}")
+
+

@@ -1,0 +1,191 @@
+"""
+One connection: bytes from a transport into the core, frames from the core to the transport.
+
+A protocol decides nothing. It feeds its `Connection`, writes what its outbox lets
+through, and hangs up when the node says so.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from py2p_twisted.core.actions import Dial
+from py2p_twisted.core.connection import Connection, State
+from py2p_twisted.errors import LinkError, MeshError, TransportFailed, Unreachable
+from py2p_twisted.net.flow import Outbox
+
+if TYPE_CHECKING:
+    from py2p_twisted.net.factory import MeshFactory
+
+#: A peer that has lost power is noticed by the kernel: it is asked for a sign of life
+#: after this many idle seconds, every so often, and given up after so many questions.
+#: 0.6 has no ping of its own. Source: faults B4.
+KEEPALIVE_IDLE = 10
+KEEPALIVE_INTERVAL = 5
+KEEPALIVE_PROBES = 3
+#: Milliseconds that written data may go unacknowledged.
+USER_TIMEOUT = 20_000
+
+#: Seconds that a closing connection gets to write what is queued and say goodbye.
+CLOSE_TIMEOUT = 5.0
+
+
+class MeshProtocol(Protocol):
+    """
+    One connection to one peer, made by `MeshFactory`.
+
+    :ivar link: the core's side of it; ``None`` before ``connectionMade``.
+    :ivar outbox: what waits to be written.
+    """
+
+    factory: MeshFactory
+    link: Connection
+    outbox: Outbox
+
+    def __init__(self, factory: MeshFactory, dial: Dial | None) -> None:
+        self.factory = factory
+        self.dial = dial
+        #: Whether the factory will flush the outbox at the end of this turn.
+        self.dirty = False
+        #: Free for the floors above: what they show of this connection.
+        self.face: Any = None
+        self._closing = False
+        self._hang_up: Any = None
+
+    def __repr__(self) -> str:
+        return f"<MeshProtocol {self.peer_name}>"
+
+    @property
+    def peer_name(self) -> str:
+        """Where the peer's end of the transport is, for logs."""
+        if self.transport is None:
+            return "nowhere"
+        peer = self.transport.getPeer()
+        host, port = getattr(peer, "host", None), getattr(peer, "port", None)
+        return str(peer) if host is None else f"{host}:{port}"
+
+    # --- called by Twisted -------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Introduce ourselves."""
+        factory, transport = self.factory, self.transport
+        assert transport is not None  # noqa: S101 - Twisted sets it before this call
+        tls = ISSLTransport.providedBy(transport)
+        _tune(transport)
+        now = factory.now()
+        link = self.link = factory.node.link(self.dial, now)
+        link.owner = self
+        self.outbox = Outbox(
+            factory.reactor,
+            transport,
+            factory.pace,
+            self._too_slow,
+            record=link.policy.record if tls else None,
+        )
+        factory.connection_made(self, now)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read, decide, and write what reading has led to."""
+        factory = self.factory
+        actions = factory.node.receive(self.link, data, factory.now(), factory.wall())
+        if actions:
+            factory.perform(actions)
+        if factory.dirty:
+            factory.flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone."""
+        self.outbox.abandon()
+        if self._hang_up is not None and self._hang_up.active():
+            self._hang_up.cancel()
+        self.factory.connection_lost(self, self._explain(reason))
+
+    # --- called by the factory -----------------------------------------------------------
+
+    def close(self, flush: bool) -> None:
+        """
+        Hang up.
+
+        :param flush: write what is queued first, for a few seconds at most.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._hang_up = self.factory.reactor.callLater(CLOSE_TIMEOUT, self._abort)
+        if flush:
+            self.outbox.when_empty(self._say_goodbye)
+        else:
+            self.outbox.abandon()
+            self._abort()
+
+    def _say_goodbye(self) -> None:
+        self.outbox.abandon()
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        self.outbox.abandon()
+        transport = self.transport
+        if transport is None:
+            return
+        abort = getattr(transport, "abortConnection", transport.loseConnection)
+        abort()
+
+    def _too_slow(self, error: LinkError) -> None:
+        # Called in the middle of relaying to others: take it up afterwards.
+        self.factory.reactor.callLater(0, self.factory.close_link, self.link, error)
+
+    def _explain(self, reason: Failure) -> MeshError | None:
+        """Turn Twisted's reason into ours; ``None`` for a connection closed in good order."""
+        greeting = self.link.state is State.GREETING
+        if reason.check(ConnectionDone):
+            if not greeting:
+                return None
+            return Unreachable(
+                "the peer closed the connection before introducing itself: it may be no "
+                "py2p node, use another encryption (plain or SSL), or be full"
+            )
+        error = reason.value
+        if reason.check(ConnectionLost):
+            text = "the connection was lost"
+            if greeting:
+                text += " before the peer introduced itself; if it speaks TLS and we do not (or the other way round), that is why"
+            return TransportFailed(text)
+        if type(error).__module__.startswith("OpenSSL"):
+            return TransportFailed(f"TLS failed, does the peer speak it? {_openssl_text(error)}")
+        return TransportFailed(f"the connection failed: {error}")
+
+
+def _openssl_text(error: BaseException) -> str:
+    """The readable part of an OpenSSL error queue."""
+    try:
+        return "; ".join(str(entry[-1]) for entry in error.args[0])
+    except (IndexError, TypeError):
+        return str(error) or type(error).__name__
+
+
+def _tune(transport: Any) -> None:
+    """Send at once, and have the kernel notice peers that are gone."""
+    if not ITCPTransport.providedBy(transport):
+        return
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    # TLS transports keep the socket one floor down.
+    handle = getattr(transport, "transport", transport).getHandle()
+    if not isinstance(handle, socket.socket):
+        return
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", USER_TIMEOUT),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,497 @@
+"""
+A node as a Twisted service.
+
+::
+
+    from twisted.internet import reactor
+    from py2p_twisted.net import MeshService
+
+    mesh = MeshService(reactor, "mesh", listen=["tcp:4444"], peers=["192.0.2.7:4444"])
+    mesh.on_message = lambda message: print(message.packets)
+    mesh.setServiceParent(application)      # or: await mesh.start()
+
+    await mesh.send("storm", "north")       # a Deferred
+    async for message in mesh.messages():
+        await message.reply("heard")
+
+There are no threads in here: everything is called, and calls back, in the reactor's thread.
+"""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from py2p_twisted.core import flags
+from py2p_twisted.core.connection import Connection, read_address
+from py2p_twisted.core.message import Message
+from py2p_twisted.core.network import Address, Network, node_id
+from py2p_twisted.core.outgoing import Composer
+from py2p_twisted.core.settings import Settings
+from py2p_twisted.errors import BadArgument, MeshClosed, MeshError
+from py2p_twisted.net.endpoints import client_endpoint, server_from_description
+from py2p_twisted.net.factory import Application, MeshFactory
+from py2p_twisted.net.status import Status, status_of
+from py2p_twisted.net.tls import Credentials, credentials_for
+
+#: One salt a process, so that two nodes at one address in turn have different ids.
+#: Source: wire specification, section 4.
+SALT = str(uuid.uuid4())
+
+#: An address of the documentation range. A UDP socket that is connected to it, which sends
+#: nothing, has the address of the interface that leads outside.
+_OUTSIDE = ("192.0.2.1", 9)
+
+#: Messages that an ``async for`` may be behind.
+_BACKLOG = 10_000
+
+#: Texts of failures that are kept for ``status``.
+_ERRORS_KEPT = 50
+
+
+class Delivery:
+    """
+    A message that has arrived, with the means to answer it.
+
+    :ivar packets: the sub-flag and what the sender gave to ``send``.
+    :ivar sender: the id of the node it says it comes from; nobody vouches for it.
+    :ivar id: 32 bytes, unlike those of any other message.
+    :ivar time: the sender's stamp, seconds since 1970.
+    :ivar link: the neighbour that brought it.
+    """
+
+    __slots__ = ("_service", "id", "link", "packets", "sender", "time")
+
+    def __init__(self, message: Message, link: Connection, service: MeshService) -> None:
+        self.packets = message.payload
+        self.sender = message.sender
+        self.id = message.id
+        self.time = message.time
+        self.link = link
+        self._service = service
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.packets!r:.80} from {self.sender!r}>"
+
+    def reply(self, *packets: Any) -> Deferred[None]:
+        """
+        Answer the sender, neighbour or not.
+
+        :return: fires when the answer has been handed to the sender's link; fails with
+            `ReplyFailed` when no way to it was found in time.
+        :raises NotSendable: a packet has no encoding.
+        """
+        return self._service.reply_to(self.sender, packets)
+
+
+class MeshService(Service, Application):
+    """
+    One node of a mesh network.
+
+    :ivar factory: the `MeshFactory`, with the routing table.
+    :ivar network: the network it belongs to.
+    :ivar ports: what it listens on, once started.
+    :ivar on_message: called with a `Delivery` for every message, when set.
+    :ivar on_join: called with each peer's `Connection`, when set.
+    :ivar on_leave: called with the `Connection` and the reason, when set.
+    """
+
+    log = Logger(namespace="py2p_twisted.service")
+
+    def __init__(
+        self,
+        reactor: Any,
+        network: Network | str = "mesh",
+        *,
+        listen: Iterable[str | IStreamServerEndpoint] = ("tcp:4444",),
+        peers: Iterable[str | Address] = (),
+        advertise: str | Address | None = None,
+        credentials: Credentials | None = None,
+        endpoint_for: Callable[[Address, float], IStreamClientEndpoint] | None = None,
+        application: Application | None = None,
+        composer_guard: Any = None,
+        **options: Any,
+    ) -> None:
+        """
+        :param reactor: the reactor that everything runs in.
+        :param network: which network; a name alone means plain text.
+        :param listen: where to listen: endpoint strings or endpoints.
+        :param peers: bootstrap addresses, dialled for ever: ``"host:port"`` or pairs.
+        :param advertise: the address that others are told to dial; default: the first
+            one listened on, with the LAN address in place of ``0.0.0.0``.
+        :param credentials: TLS certificates; by default what the network's encryption asks for.
+        :param endpoint_for: makes the endpoints that dial; for tests and tunnels.
+        :param application: who is told what happens, instead of ``on_message`` and its like.
+        :param composer_guard: a lock, when other threads compose messages.
+        :param options: limits, see `Settings`; ``now``, ``wall`` and ``rng`` for tests.
+        :raises BadArgument: an argument is unusable.
+        :raises ImportError: TLS is wanted and its libraries are missing.
+        """
+        self._reactor = reactor
+        self.network = Network(network) if isinstance(network, str) else network
+        self._credentials = credentials or credentials_for(self.network)
+        self._listen = [
+            server_from_description(reactor, item, self._credentials)
+            if isinstance(item, str)
+            else item
+            for item in listen
+        ]
+        self._peers = [to_address(peer) for peer in peers]
+        self._advertise = to_address(advertise) if advertise is not None else None
+        self._guard = composer_guard
+        self._salt = str(options.pop("salt", SALT))
+        tools = {name: options.pop(name) for name in ("now", "wall", "rng") if name in options}
+        self.ports: list[IListeningPort] = []
+        self.on_message: Callable[[Delivery], object] | None = None
+        self.on_join: Callable[[Connection], object] | None = None
+        self.on_leave: Callable[[Connection, MeshError], object] | None = None
+        self.errors: deque[str] = deque(maxlen=_ERRORS_KEPT)
+        self.factory = MeshFactory(
+            reactor,
+            self.network,
+            endpoint_for
+            or (lambda address, timeout: client_endpoint(reactor, address, self._credentials, timeout)),
+            application=application or self,
+            settings=Settings.from_options(options),
+            **tools,
+        )
+        self._streams: list[_Stream] = []
+        self._waiting: list[tuple[int, Deferred[MeshService]]] = []
+        self._started: Deferred[MeshService] | None = None
+        self._closed = False
+
+    # --- life -------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """
+        Start with the application it belongs to.
+
+        :raises CannotListenError: a port is taken, as far as that is known at once.
+        """
+        if self.running:
+            return
+        started = self.start()
+        problem: list[Failure] = []
+        started.addErrback(problem.append)
+        if problem:
+            problem[0].raiseException()
+
+    def start(self) -> Deferred[MeshService]:
+        """
+        Listen, and begin to seek peers.
+
+        :return: fires with the service when it listens, or fails with why it cannot.
+        """
+        if self._started is None:
+            Service.startService(self)
+            listening = DeferredList(
+                [endpoint.listen(self.factory) for endpoint in self._listen],
+                consumeErrors=True,
+            )
+            listening.addCallback(self._listening)
+            self._started = cast("Deferred[MeshService]", listening)
+        return _branch(self._started)
+
+    def _listening(self, results: list[tuple[bool, Any]]) -> MeshService:
+        self.ports = [result for success, result in results if success]
+        for success, result in results:
+            if not success:
+                for port in self.ports:
+                    port.stopListening()
+                result.raiseException()
+        address = self._own_address()
+        ident = node_id(address, self.network.id, self._salt)
+        composer = Composer(ident, self.factory.settings.max_message, self._guard)
+        self.factory.start(ident, address, composer)
+        for port in self.ports:
+            host = getattr(port.getHost(), "host", None)
+            if host is not None:
+                self.factory.node.dialer.add_own((host, port.getHost().port))
+        for peer in self._peers:
+            self.factory.pin(peer)
+        return self
+
+    def _own_address(self) -> Address:
+        if self._advertise is not None and self._advertise[1]:
+            return self._advertise
+        for port in self.ports:
+            where = port.getHost()
+            host = getattr(where, "host", None)
+            if host is None:
+                continue
+            if self._advertise is not None:
+                host = self._advertise[0]
+            elif host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+                host = lan_address()
+            return host, where.port
+        raise BadArgument("a node that listens on no address needs advertise=(host, port)")
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Leave the network.
+
+        :return: fires when ports and connections are closed, after a few seconds at most.
+        """
+        if self._closed:
+            return succeed(None)
+        self._closed = True
+        if self.running:
+            Service.stopService(self)
+        waits: list[Deferred[Any]] = []
+        for port in self.ports:
+            stopped = port.stopListening()
+            if stopped is not None:
+                waits.append(stopped)
+        waits.append(self.factory.close())
+        for stream in self._streams:
+            stream.end()
+        for _, waiting in self._waiting:
+            waiting.errback(Failure(MeshClosed("this service is stopping")))
+        self._waiting.clear()
+        done: Deferred[Any] = DeferredList(waits, consumeErrors=True)
+        return cast("Deferred[None]", done.addCallback(lambda _: None))
+
+    # --- what it does -----------------------------------------------------------------
+
+    @property
+    def id(self) -> bytes:
+        """This node's id, once started."""
+        return self.factory.node.id
+
+    @property
+    def address(self) -> Address:
+        """Where others are told to dial this node, once started."""
+        return self.factory.node.address
+
+    @property
+    def routing_table(self) -> Any:
+        """The peers by id: a snapshot, readable from any thread."""
+        return self.factory.routing_table
+
+    @property
+    def status(self) -> Status:
+        """What there is to know about this node, as a mapping that can be printed."""
+        state = "closed" if self._closed else "Nominal"
+        return status_of(self.factory, errors=list(self.errors), state=state)
+
+    def connect(self, host: str, port: int) -> Deferred[Connection]:
+        """
+        Connect to a node, and stay connected: when the link breaks it is dialled again.
+
+        :return: fires with the connection once both ends have introduced themselves, or
+            fails with the reason, within about ten seconds.
+        """
+        self._need_running()
+        return self.factory.connect(to_address((host, port)))
+
+    def when_connected(self, peers: int = 1) -> Deferred[MeshService]:
+        """A Deferred that fires when there are at least so many peers."""
+        if len(self.routing_table) >= peers:
+            return succeed(self)
+        waiting: Deferred[MeshService] = Deferred()
+        self._waiting.append((peers, waiting))
+        return waiting
+
+    def send(
+        self, *packets: Any, flag: int = flags.BROADCAST, type: int = flags.BROADCAST
+    ) -> Deferred[None]:
+        """
+        Send a message to everybody, or with ``flag=flags.whisper`` to the neighbours alone.
+
+        :param flag: how it travels.
+        :param type: its sub-flag.
+        :return: fires when the message has been handed to the peers' queues. A caller that
+            waits for it is slowed down to what the network takes.
+        :raises NotSendable: a packet has no encoding.
+        :raises MessageTooLarge: the message exceeds ``max_message``.
+        """
+        self._need_running()
+        message = compose(self.factory, flag, type, packets)
+        sending = self.factory.sending
+        sending.items.append(message)
+        done: Deferred[None] = Deferred()
+        sending.items.append(lambda: done.callback(None))
+        sending.pump()
+        return done
+
+    def reply_to(self, target: bytes | str, packets: Sequence[Any]) -> Deferred[None]:
+        """Bring a whisper to a node by its id; see `Delivery.reply`."""
+        self._need_running()
+        message = compose(self.factory, flags.WHISPER, flags.WHISPER, packets)
+        return self.factory.reply(target, message)
+
+    async def messages(self) -> AsyncIterator[Delivery]:
+        """
+        The messages that arrive from now on, until the service stops.
+
+        A reader that falls more than 10,000 messages behind loses the oldest ones; the
+        log says so.
+        """
+        stream = _Stream(self.log)
+        self._streams.append(stream)
+        try:
+            while (message := await stream.next()) is not None:
+                yield message
+        finally:
+            self._streams.remove(stream)
+
+    def _need_running(self) -> None:
+        if self._closed or not self.factory.started:
+            raise MeshClosed("this service is not running")
+
+    # --- Application --------------------------------------------------------------------
+
+    def message_received(self, message: Message, link: Connection) -> None:
+        """Give a message to whoever listens; a mistake of theirs is logged and forgotten."""
+        delivery = Delivery(message, link, self)
+        for stream in self._streams:
+            stream.put(delivery)
+        self._call(self.on_message, delivery)
+
+    def peer_joined(self, link: Connection, first: bool) -> None:
+        """A peer has joined."""
+        count = len(self.routing_table)
+        ready = [item for item in self._waiting if item[0] <= count]
+        self._waiting = [item for item in self._waiting if item[0] > count]
+        for _, waiting in ready:
+            waiting.callback(self)
+        self._call(self.on_join, link)
+
+    def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
+        """A peer has left."""
+        self._call(self.on_leave, link, error)
+
+    def link_failed(self, error: Exception, where: str) -> None:
+        """A connection was refused, lost or never made."""
+        self.errors.append(f"{where}: {error}")
+
+    def reply_failed(self, error: MeshError) -> None:
+        """A reply has not reached its receiver."""
+        self.errors.append(str(error))
+
+    def _call(self, callback: Callable[..., object] | None, *args: Any) -> None:
+        if callback is None:
+            return
+        with self.log.failuresHandled("in {callback}", callback=callback):
+            result = callback(*args)
+            if hasattr(result, "__await__"):
+                Deferred.fromCoroutine(cast(Any, result)).addErrback(
+                    lambda failure: self.log.failure("in {callback}", failure, callback=callback)
+                )
+
+
+class _Stream:
+    """What one ``async for`` has not read yet."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._items: deque[Delivery] = deque()
+        self._reader: Deferred[Delivery | None] | None = None
+        self._ended = False
+
+    def put(self, item: Delivery) -> None:
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.callback(item)
+            return
+        if len(self._items) >= _BACKLOG:
+            self._items.popleft()
+            self._log.warn("a reader of messages() is too slow: a message is lost to it")
+        self._items.append(item)
+
+    def next(self) -> Deferred[Delivery | None]:
+        if self._items:
+            return succeed(self._items.popleft())
+        if self._ended:
+            return succeed(None)
+        self._reader = Deferred()
+        return self._reader
+
+    def end(self) -> None:
+        self._ended = True
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            reader.callback(None)
+
+
+def compose(factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any]) -> Message:
+    """
+    Make a message of a node's own, in whatever thread that is.
+
+    :raises BadArgument: the flags are the library's own.
+    :raises NotSendable: a packet has no encoding.
+    :raises MessageTooLarge: the message exceeds ``max_message``.
+    """
+    for name, number in (("flag", flag), ("type", sub)):
+        if type(number) is not int or not 0 <= number < 2**64:
+            raise BadArgument(f"{name} is a number from base.flags, not {number!r}")
+    if flag == flags.RENEGOTIATE:
+        raise BadArgument("flag=renegotiate is spoken between nodes, not by applications")
+    if sub in flags.PRIVILEGED or sub in flags.EXTENSIONS:
+        raise BadArgument(
+            f"type={sub} is spoken between nodes; applications use broadcast, whisper, "
+            f"or numbers from {flags.FIRST_FREE} on"
+        )
+    return factory.node.composer.compose(flag, (sub, *packets), factory.wall())
+
+
+def to_address(value: str | Sequence[Any]) -> Address:
+    """
+    A host and a port from ``"host:port"``, ``"[v6]:port"`` or a pair.
+
+    :raises BadArgument: it is none of them.
+    """
+    if isinstance(value, str):
+        host, colon, port = value.rpartition(":")
+        pair: tuple[Any, Any] = (host.removeprefix("[").removesuffix("]"), port)
+        if not colon or not port.isdecimal():
+            raise BadArgument(f"expected host:port, for example 192.0.2.7:4444, not {value!r}")
+        pair = (pair[0], int(port))
+    else:
+        try:
+            host, port = value
+        except (TypeError, ValueError):
+            raise BadArgument(f"expected (host, port), not {value!r}") from None
+        pair = (host, port)
+    address = read_address(pair)
+    if address is None and pair[1] == 0 and isinstance(pair[0], str):
+        return pair[0], 0  # "whatever port we get"
+    if address is None:
+        raise BadArgument(f"this is no host and port that could be dialled: {value!r}")
+    return address
+
+
+def lan_address() -> str:
+    """The address of the interface that leads outside, or ``127.0.0.1`` without one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_OUTSIDE)
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _branch(source: Deferred[Any]) -> Deferred[Any]:
+    """A second Deferred with the outcome of the first."""
+    branch: Deferred[Any] = Deferred()
+
+    def succeeded(value: Any) -> Any:
+        branch.callback(value)
+        return value
+
+    def failed(failure: Failure) -> None:
+        branch.errback(failure)
+
+    source.addCallbacks(succeeded, failed)
+    return branch
+
+

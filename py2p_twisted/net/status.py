@@ -1,0 +1,101 @@
+"""
+What a node says of itself: numbers and texts, as one mapping that can be printed.
+
+``status == "Nominal"`` holds while nothing has gone wrong, as it did in py2p. Reading a
+status is allowed from any thread: it is a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from py2p_twisted.core.connection import Connection
+
+if TYPE_CHECKING:
+    from py2p_twisted.net.factory import MeshFactory
+
+NOMINAL = "Nominal"
+
+
+class Status(Mapping[str, Any]):
+    """
+    A node's state at one moment.
+
+    ``state`` is ``"Nominal"``, or says what is wrong; ``errors`` are the latest texts of
+    what failed (links, dials, replies, callbacks), oldest first.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return bool(self._values["state"] == other)
+        if isinstance(other, Status):
+            return self._values == other._values
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values["state"])
+
+    def __repr__(self) -> str:
+        return f"<Status {self._values['state']}: {len(self._values['peers'])} peers>"
+
+    def __str__(self) -> str:
+        lines = []
+        for key, value in self._values.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{name} {number}" for name, number in value.items()) or "none"
+            elif isinstance(value, list):
+                value = "".join(f"\n    {item}" for item in value) or "none"
+            lines.append(f"{key}: {value}")
+        return "\n".join(lines)
+
+
+def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) -> Status:
+    """
+    Describe a started node.
+
+    :param errors: texts of what has failed lately.
+    :param state: what is wrong with the node as a whole, if anything is.
+    """
+    node = factory.node
+    return Status(
+        {
+            "state": state,
+            "id": node.id.decode("latin-1"),
+            "network": f"{factory.network.name} ({factory.network.encryption})",
+            "address": "{}:{}".format(*node.address),
+            "peers": [_describe(link) for link in factory.routing_table.values()],
+            "greeting": len(node.links.greeting),
+            "dialling": ["{}:{}".format(*address) for address in node.dialer.under_way],
+            "addresses known": len(node.dialer.known),
+            "ids remembered": len(node.seen),
+            "replies waiting": len(node.replies),
+            "messages waiting to be sent": len(factory.sending.items),
+            "messages waiting for a first peer": node.flood.unsent,
+            "clock correction (s)": node.composer.correction,
+            "dropped messages": dict(node.drops),
+            "closed links": dict(factory.closed_links),
+            "errors": errors,
+        }
+    )
+
+
+def _describe(link: Connection) -> str:
+    direction = "to" if link.outgoing else "from"
+    return (
+        f"{link.id.decode('latin-1')} {direction} {link.owner.peer_name}, {link.policy.name}: "
+        f"{link.frames} frames in, {link.duplicates} of them duplicates, "
+        f"{link.owner.outbox.size} bytes waiting" + (", slow" if link.owner.outbox.slow else "")
+    )

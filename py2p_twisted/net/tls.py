@@ -1,0 +1,100 @@
+"""
+Where a node's TLS contexts come from.
+
+`SelfMade` is what ``Protocol(name, 'SSL')`` means in py2p: every process makes itself a
+certificate, and nobody verifies anybody. It stops whoever reads along, **not** whoever
+pretends to be somebody else. Other sources of certificates (an authority of the mesh's own)
+are other classes with the same two methods.
+
+Source: docs/design.rst, "TLS"; wire specification, section 13.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from py2p_twisted.core.network import SSL, Network
+
+if TYPE_CHECKING:
+    from twisted.internet.ssl import CertificateOptions
+
+#: Like 0.6's certificates: the name says nothing, as nobody reads it.
+_NAME = "py2p.invalid"
+_LIFETIME = datetime.timedelta(days=3650)
+
+
+class Credentials(Protocol):
+    """A source of TLS contexts, one for each end of a connection."""
+
+    def server(self) -> CertificateOptions:
+        """For connections that are accepted."""
+
+    def client(self) -> CertificateOptions:
+        """For connections that are dialled."""
+
+
+class SelfMade:
+    """
+    Encryption without identity: a fresh EC P-256 certificate, TLS 1.2 or newer.
+
+    The certificate and its key live in memory alone.
+
+    :raises ImportError: cryptography or pyOpenSSL is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from twisted.internet.ssl import CertificateOptions, TLSVersion
+        except ImportError as error:  # pragma: no cover - both are dependencies
+            raise ImportError(
+                "Protocol(..., 'SSL') needs cryptography and pyOpenSSL: "
+                "pip install cryptography pyopenssl"
+            ) from error
+        key, certificate = _make_certificate()
+        self._server = CertificateOptions(
+            privateKey=key, certificate=certificate, raiseMinimumTo=TLSVersion.TLSv1_2
+        )
+        self._client = CertificateOptions(verify=False, raiseMinimumTo=TLSVersion.TLSv1_2)
+
+    def server(self) -> CertificateOptions:
+        """For connections that are accepted."""
+        return self._server
+
+    def client(self) -> CertificateOptions:
+        """For connections that are dialled."""
+        return self._client
+
+
+def credentials_for(network: Network) -> Credentials | None:
+    """
+    The credentials that a network's encryption asks for; ``None`` for plain text.
+
+    :raises BadArgument: nobody knows this encryption.
+    :raises ImportError: it is ``SSL``, and its libraries are missing.
+    """
+    network.require_known_encryption()
+    return SelfMade() if network.encryption == SSL else None
+
+
+def _make_certificate():  # type: ignore[no-untyped-def]
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _NAME)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A day back: the other end's clock may be slow.
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return key, certificate

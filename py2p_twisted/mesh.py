@@ -1,0 +1,585 @@
+"""
+The mesh socket: an alert and messaging network, as a script sees it.
+
+>>> from py2p_twisted import mesh
+>>> sock = mesh.mesh_socket('0.0.0.0', 4444)
+>>> sock.connect('192.168.1.14', 4567)
+>>> sock.send('this is', 'a test')
+
+All of it may be used from any thread, also inside callbacks, and before a reactor runs.
+In the reactor's own thread nothing waits; what would have to is refused there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.python.failure import Failure
+
+from py2p_twisted.base import (
+    Connecting,
+    MsgPackable,
+    Pending,
+    Protocol,
+    Replying,
+    base_connection,
+    base_socket,
+    flags,
+    message,
+)
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.message import Message as _CoreMessage
+from py2p_twisted.core.message import build
+from py2p_twisted.core.network import Network
+from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError, Unreachable
+from py2p_twisted.net.endpoints import server_endpoint
+from py2p_twisted.net.factory import Application
+from py2p_twisted.net.service import MeshService, compose, to_address
+from py2p_twisted.net.status import Status
+from py2p_twisted.net.tls import credentials_for
+from py2p_twisted.reactor_thread import Handover, Inbox, Worker, reactor_thread
+
+#: The network of a socket that is not told another one.
+default_protocol: Final = Protocol("mesh", "Plaintext")
+
+#: Links that a socket seeks by itself. The constructor takes another number.
+max_outgoing: Final = 4
+
+#: Messages, and bytes of messages, that wait to be read at most. Older ones give way.
+#: Source: docs/design.rst, "The documented face".
+MAX_WAITING: Final = 10_000
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+
+#: Seconds that listening may take.
+_START_TIMEOUT: Final = 15.0
+
+_ANYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+#: Sub-flags of messages that are queued for ``recv``; others are for handlers alone.
+_QUEUED: Final = (flags.broadcast, flags.whisper)
+
+
+class mesh_connection(base_connection):
+    """A peer of a mesh socket."""
+
+    def send(
+        self,
+        msg_type: int,
+        *args: MsgPackable,
+        id: bytes | None = None,  # noqa: A002 - py2p's name
+        time: int | None = None,
+    ) -> None:
+        """
+        Send a message to this peer.
+
+        :param msg_type: the main flag: ``flags.whisper`` for the peer alone,
+            ``flags.broadcast`` to have it relayed.
+        :param args: the sub-flag (``flags.whisper``) and the packets.
+        :param id: another sender than this node.
+        :param time: another stamp than now.
+        :raises NotSendable: a packet has no encoding.
+        :raises MeshClosed: the socket is closed.
+        """
+        self.server._send_to(self._link, msg_type, args, id, time)
+
+
+class mesh_socket(base_socket):
+    """
+    A node of a mesh network.
+
+    Events, as in pyee (``on``, ``once``, ``remove_listener``, ...):
+
+    * ``connect(sock)``: the first peer is there, again after every time there was none;
+    * ``message(sock)``: a message waits to be read with `recv`;
+    * ``gap(sock, messages)``: these were lost, because nobody read them in time;
+    * ``error(sock, exception)``: a connection or reply failed. Nobody has to listen.
+
+    :ivar id: this node's id, bytes.
+    :ivar out_addr: the address that others are told to dial.
+    :ivar protocol: the network.
+    """
+
+    def __init__(
+        self,
+        addr: str,
+        port: int,
+        prot: Protocol = default_protocol,
+        out_addr: tuple[str, int] | None = None,
+        debug_level: int = 0,
+        *,
+        reactor: Any = None,
+        max_waiting: int = MAX_WAITING,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        **options: Any,
+    ) -> None:
+        """
+        Make a node that listens.
+
+        :param addr: the interface; ``'0.0.0.0'`` for all, announced as the LAN address.
+        :param port: 0 takes any free one, which `out_addr` then shows.
+        :param prot: the network, and whether it is encrypted.
+        :param out_addr: where others can dial this node, if it is behind a port forward.
+        :param debug_level: see `debug_level`.
+        :param reactor: the reactor of a program that will call ``reactor.run()`` itself;
+            by default the one that runs, or a new one in a thread.
+        :param max_waiting: messages that may wait to be read.
+        :param max_waiting_bytes: bytes of them.
+        :param options: other limits, see ``py2p_twisted.core.settings.Settings``.
+        :raises OSError: the address cannot be bound, for example because it is in use.
+        :raises ValueError: an argument is unusable; unknown encryption is.
+        :raises ImportError: SSL is asked for and cryptography is not installed.
+        """
+        super().__init__(Protocol(*prot), debug_level)
+        if type(port) is not int or not 0 <= port < 65536:
+            raise BadArgument(f"a port is a number from 0 to 65535, not {port!r}")
+        network = Network(str(prot[0]), str(prot[1]))
+        credentials = credentials_for(network)
+        self._closed = False
+        self._closing = threading.Lock()
+        self._table: Mapping[bytes, mesh_connection] = MappingProxyType({})
+        self._table_changed = threading.Condition()
+        self._worker: Worker | None = None
+        self._inbox = Inbox(max_waiting, max_waiting_bytes)
+        # What callbacks have not been asked about yet.
+        self._unhandled = Inbox(max_waiting, max_waiting_bytes)
+        self._thread = reactor_thread(reactor)
+        self._reactor = self._thread.ensure_running()
+        announced = out_addr
+        if announced is None and addr not in _ANYWHERE:
+            announced = (addr, port)
+        options.setdefault("max_outgoing", max_outgoing)
+        self._service = MeshService(
+            self._reactor,
+            network,
+            listen=[server_endpoint(self._reactor, addr, port, credentials)],
+            advertise=announced,
+            credentials=credentials,
+            application=_Bridge(self),
+            composer_guard=threading.Lock(),
+            **options,
+        )
+        self._factory = self._service.factory
+        self._handover = Handover(self._thread, self._reactor, self._factory.sending)
+        self._listen(addr, port)
+        self.id = self._service.id
+        self.out_addr = self._service.address
+        self._debug_level_changed()
+        self._thread.when_gone(self._reactor_gone)
+
+    def _listen(self, addr: str, port: int) -> None:
+        try:
+            if self._thread.inside() or not self._reactor.running:
+                problems: list[Failure] = []
+                self._service.start().addErrback(problems.append)
+                if problems:
+                    problems[0].raiseException()
+            else:
+                self._thread.ask(self._service.start).result(_START_TIMEOUT)
+        except CannotListenError as error:
+            cause = error.socketError
+            number = getattr(cause, "errno", None)
+            raise OSError(
+                number, f"cannot listen on {addr}:{port}: {getattr(cause, 'strerror', None) or cause}"
+            ) from error
+        if not self._factory.started:
+            raise MeshClosed("the node did not start")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._table)} peers"
+        return "<mesh_socket {}:{}, {}>".format(*self.out_addr, state)
+
+    # --- the network --------------------------------------------------------------------
+
+    @property
+    def routing_table(self) -> Mapping[bytes, mesh_connection]:
+        """The peers that have introduced themselves, by id: a snapshot."""
+        return self._table
+
+    @property
+    def awaiting_ids(self) -> list[mesh_connection]:
+        """Connections whose other end has not introduced itself yet."""
+        return [self._face(link) for link in list(self._factory.node.links.greeting)]
+
+    @property
+    def outgoing(self) -> Iterator[bytes]:
+        """Ids of the peers that we dialled."""
+        return (ident for ident, peer in self._table.items() if peer.outgoing)
+
+    @property
+    def incoming(self) -> Iterator[bytes]:
+        """Ids of the peers that dialled us."""
+        return (ident for ident, peer in self._table.items() if not peer.outgoing)
+
+    def connect(self, addr: str, port: int, id: bytes | None = None) -> Connecting:  # noqa: A002
+        """
+        Connect to a node, and by it to the network. Returns at once.
+
+        A link that was made this way is made again whenever it breaks.
+
+        :param id: the id that must answer, if that matters.
+        :return: may be waited for, awaited, or left alone:
+            ``sock.connect('192.0.2.7', 4444).wait(10)`` raises why it failed.
+        :raises BadArgument: this is no host and port.
+        :raises MeshClosed: the socket is closed.
+        """
+        address = to_address((addr, port))
+        if not address[1]:
+            raise BadArgument("port 0 cannot be dialled")
+        pending = Connecting(self._thread)
+        self._print(1, "attempting connection to {}:{}", addr, port)
+        self._cross(
+            pending,
+            lambda: self._factory.connect(address, id).addCallback(self._face),
+        )
+        return pending
+
+    def wait_connected(self, timeout: float = 10.0, peers: int = 1) -> mesh_socket:
+        """
+        Wait until there are peers.
+
+        :param timeout: in seconds.
+        :param peers: how many.
+        :return: this socket.
+        :raises TimeoutError: there are not so many by then; it says what failed lately.
+        :raises BlockingInReactor: this is the reactor's thread.
+        """
+        if len(self._table) >= peers:
+            return self
+        self._thread.refuse_inside("wait_connected()")
+        until = monotonic() + timeout
+        with self._table_changed:
+            while len(self._table) < peers:
+                left = until - monotonic()
+                if self._closed:
+                    raise MeshClosed("this socket is closed")
+                if left <= 0:
+                    lately = "; ".join(list(self._errors)[-3:]) or "no connection was tried"
+                    raise ConnectTimeout(
+                        f"{len(self._table)} of {peers} peers after {timeout:g} s: {lately}"
+                    )
+                self._table_changed.wait(min(1.0, left))
+        return self
+
+    def request_peers(self) -> None:
+        """Ask the neighbours whom they know; nodes do that by themselves when they need to."""
+        self._need_open()
+        self._handover.call(self._factory.request_peers)
+
+    def disconnect(self, handler: mesh_connection) -> None:
+        """Close a connection, and do not seek it again."""
+        self._need_open()
+
+        def go() -> None:
+            link = handler._link
+            for address in (link.dial.address if link.dial else None, link.address):
+                if address is not None:
+                    self._factory.node.dialer.unpin(address)
+            self._factory.close_link(link, Unreachable("this node has disconnected it"))
+
+        self._handover.call(go)
+
+    # --- messages -----------------------------------------------------------------------
+
+    def send(
+        self,
+        *args: MsgPackable,
+        flag: int = flags.broadcast,
+        type: int = flags.broadcast,  # noqa: A002 - py2p's name
+        timeout: float | None = None,
+    ) -> None:
+        """
+        Send a message: each argument is a packet.
+
+        Without peers it is kept for a while, for the first who comes. The call waits while
+        more than 4 MiB wait to leave this process; a slow peer alone does not hold it up.
+
+        :param flag: ``flags.broadcast``, to be relayed to everybody, or ``flags.whisper``,
+            for the neighbours alone.
+        :param type: the sub-flag; applications' own begin at 0x30 and reach handlers alone.
+        :param timeout: seconds to wait for room.
+        :raises TypeError: a packet has no encoding; it is named.
+        :raises ValueError: the message is larger than ``max_message``, or a flag is none.
+        :raises WouldBlock: there was no room in time; in the reactor's thread at once.
+        :raises RuntimeError: the socket is closed.
+        """
+        self._handover.put(compose(self._factory, flag, type, args), timeout)
+
+    def reply_to(self, target: bytes | str, *packets: MsgPackable) -> Replying:
+        """
+        Send a whisper to a node by its id, neighbour or not; see `message.reply`.
+
+        A node that is no neighbour is looked for in the network, and dialled.
+        """
+        whisper = compose(self._factory, flags.whisper, flags.whisper, packets)
+        pending = Replying(self._thread)
+        self._cross(pending, lambda: self._factory.reply(target, whisper))
+        return pending
+
+    def _send_to(
+        self,
+        link: Connection,
+        flag: int,
+        payload: tuple[MsgPackable, ...],
+        sender: bytes | None,
+        stamp: int | None,
+    ) -> None:
+        if not payload:
+            raise BadArgument("a message needs a sub-flag, such as flags.whisper")
+        sent = compose(self._factory, flag, payload[0], payload[1:])
+        if sender is not None or stamp is not None:
+            sent = build(
+                flag,
+                self.id if sender is None else sender,
+                int(sent.time) if stamp is None else stamp,
+                payload,
+            )
+        self._handover.call(lambda: self._factory.send_to(link, sent))
+
+    def recv(self, quantity: int = 1, timeout: float | None = None) -> Any:
+        """
+        Take messages that have arrived, oldest first.
+
+        :param quantity: 1 gives a `message` or ``None``; any other number a list of up to
+            so many.
+        :param timeout: seconds to wait for a first one; by default not at all.
+        :raises BlockingInReactor: waiting is asked for in the reactor's thread.
+        """
+        if timeout is not None and not len(self._inbox):
+            self._thread.refuse_inside("recv(timeout=...)")
+        inbox = self._inbox
+        if quantity == 1:
+            first = inbox.take() if timeout is None else inbox.wait(timeout)
+            return None if first is None else message(first, self)
+        found: list[message] = []
+        if quantity < 1:
+            return found
+        first = inbox.take() if timeout is None else inbox.wait(timeout)
+        while first is not None:
+            found.append(message(first, self))
+            if len(found) >= quantity:
+                break
+            first = inbox.take()
+        return found
+
+    def __iter__(self) -> Iterator[message]:
+        """The messages as they arrive, until the socket is closed."""
+        self._thread.refuse_inside("iterating over a socket")
+        while (item := self._inbox.wait(None)) is not None:
+            yield message(item, self)
+
+    # --- what is wrong ------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """
+        What there is to know about this node: a mapping that can be printed.
+
+        It equals ``"Nominal"`` as long as nothing has gone wrong; ``errors`` holds the
+        latest failures, tracebacks of callbacks among them.
+        """
+        from py2p_twisted.net.status import status_of
+
+        state = "Nominal"
+        if self._thread.gone:
+            state = self._thread.gone
+        elif self._closed:
+            state = "closed"
+        elif self._errors:
+            state = f"{len(self._errors)} errors"
+        worker = self._worker
+        if worker is not None and worker.busy is not None:
+            seconds = monotonic() - worker.busy
+            if seconds > 1.0:
+                state = f"a callback has been running for {seconds:.0f} s"
+        return status_of(self._factory, errors=list(self._errors), state=state)
+
+    # --- the end --------------------------------------------------------------------------
+
+    def close(self, timeout: float = 5.0) -> None:
+        """
+        Leave the network: flush what waits to be sent, say goodbye, stop.
+
+        May be called twice, and from a callback. No callback starts after it has returned.
+
+        :param timeout: seconds to give peers and a running callback; in the reactor's
+            thread nothing is waited for.
+        """
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        until = monotonic() + timeout
+        self._handover.close("this socket is closed")
+        stopped = None if self._thread.gone else self._thread.ask(self._service.stopService)
+        if stopped is not None and not self._thread.inside() and self._reactor.running:
+            try:
+                stopped.result(timeout)
+            except TimeoutError:
+                self.log.warn("peers did not take all messages within {timeout} s", timeout=timeout)
+        self._inbox.close()
+        with self._table_changed:
+            self._table = MappingProxyType({})
+            self._table_changed.notify_all()
+        if self._worker is not None:
+            wait = 0.0 if self._thread.inside() else max(0.0, until - monotonic())
+            self._worker.close(wait)
+
+    def __enter__(self) -> mesh_socket:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _need_open(self) -> None:
+        if self._closed:
+            raise MeshClosed("this socket is closed")
+        if self._thread.gone:
+            raise MeshClosed(self._thread.gone)
+
+    def _reactor_gone(self) -> None:
+        """The reactor has ended: say so to whoever calls or waits."""
+        self._handover.close(self._thread.gone)
+        self._inbox.close()
+
+    # --- between the threads ----------------------------------------------------------------
+
+    def _cross(self, pending: Pending[Any], start: Callable[[], Deferred[Any]]) -> None:
+        """Start something in the reactor's thread, in line behind what was sent before."""
+        self._need_open()
+
+        def succeeded(value: Any) -> None:
+            if pending.set_running_or_notify_cancel():
+                pending.set_result(value)
+
+        def failed(failure: Failure) -> None:
+            if pending.set_running_or_notify_cancel():
+                pending.set_exception(failure.value)
+
+        self._handover.call(lambda: start().addCallbacks(succeeded, failed) and None)
+
+    def _face(self, link: Connection) -> mesh_connection:
+        """What users see of a core connection: always the same object."""
+        owner = link.owner
+        if owner.face is None:
+            owner.face = mesh_connection(link, self)
+        face: mesh_connection = owner.face
+        return face
+
+    def _callbacks_wanted(self) -> None:
+        if self._worker is None and not self._closed:
+            self._worker = Worker(f"py2p-callbacks-{self.out_addr[1]}")
+
+    def _debug_level_changed(self) -> None:
+        def go() -> None:
+            node = self._factory.node
+            node.trace = self._print if self._debug_level > 0 else None
+            self._factory.watch_traffic = self._debug_level >= 4
+
+        if not self._closed and not self._thread.gone:
+            self._thread.post(go)
+
+    def _port_text(self) -> str:
+        return str(self.out_addr[1])
+
+    def _emit_soon(self, event: str, *args: Any) -> None:
+        """Call an event's listeners in the callback thread."""
+        worker = self._worker
+        if worker is not None and self.listeners(event):
+            worker.put(self._emit_now, event, *args)
+
+    def _emit_now(self, event: str, *args: Any) -> None:
+        if not self._closed and self.listeners(event):
+            self.emit(event, self, *args)
+
+    def _handle_next(self) -> None:
+        """In the callback thread: handlers, then the queue, then the event."""
+        item = self._unhandled.take()
+        if item is None or self._closed:
+            return
+        received, link = item
+        handlers = self._handlers
+        if handlers:
+            wrapped, connection = message(received, self), self._face(link)
+            for handler in handlers:
+                self._print(4, "checking handler: {}", handler)
+                done = self._guarded(handler, wrapped, connection)
+                self._print(4, "leaving handler: {}, {}", handler, "done" if done else "go on")
+                if done:
+                    return
+        self._queue(received)
+
+    def _queue(self, received: _CoreMessage) -> None:
+        if received.payload[0] not in _QUEUED:
+            self._print(4, "ignoring a message of type {}", received.payload[0])
+            return
+        lost = self._inbox.put(received, len(received.body))
+        if lost:
+            self._gap(lost)
+        if self._worker is not None:
+            self._emit_now("message")
+
+    def _gap(self, lost: list[_CoreMessage]) -> None:
+        count = len(lost)
+        self._errors.append(f"{count} messages were lost, because they were not read in time")
+        self.log.warn("{count} messages were lost, because they were not read in time", count=count)
+        self._emit_soon("gap", [message(item, self) for item in lost])
+
+
+class _Bridge(Application):
+    """What the node says in the reactor's thread, brought to where users are."""
+
+    def __init__(self, sock: mesh_socket) -> None:
+        self._sock = sock
+
+    def message_received(self, received: _CoreMessage, link: Connection) -> None:
+        sock = self._sock
+        worker = sock._worker
+        if worker is None:
+            sock._queue(received)
+            return
+        lost = sock._unhandled.put((received, link), len(received.body))
+        if lost:
+            # Their jobs are still there, so no new one is needed.
+            sock._gap([item for item, _ in lost])
+        else:
+            worker.put(sock._handle_next)
+
+    def peer_joined(self, link: Connection, first: bool) -> None:
+        self._sock._print(1, "connected to {}", link.id)
+        if first:
+            self._sock._emit_soon("connect")
+
+    def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
+        self._sock._print(1, "connection to {} has been closed: {}", link.id, error)
+
+    def table_changed(self, table: Mapping[bytes, Connection]) -> None:
+        sock = self._sock
+        faces = MappingProxyType({ident: sock._face(link) for ident, link in table.items()})
+        with sock._table_changed:
+            sock._table = faces
+            sock._table_changed.notify_all()
+
+    def link_failed(self, error: Exception, where: str) -> None:
+        sock = self._sock
+        sock._errors.append(f"{where}: {error}")
+        sock._print(1, "no connection with {}: {}", where, error)
+        sock._emit_soon("error", error)
+
+    def reply_failed(self, error: MeshError) -> None:
+        sock = self._sock
+        sock._errors.append(str(error))
+        sock._emit_soon("error", error)
+
+    def sent(self, sent: _CoreMessage, links: Any) -> None:
+        self._sock._print(4, "sending {} to {}", sent, list(links))
+
+
+# the spellings of py2p 0.6.757
+MeshConnection = mesh_connection
+MeshSocket = mesh_socket

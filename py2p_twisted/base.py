@@ -137,7 +137,7 @@ class Packets(tuple[Any, ...]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, list):
             return list(self) == other
-        return tuple.__eq__(self, other)  # type: ignore[arg-type]
+        return tuple.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other

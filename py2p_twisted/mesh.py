@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
 from py2p_twisted.base import (
@@ -36,13 +37,13 @@ from py2p_twisted.base import (
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.message import build
-from py2p_twisted.core.network import Network
+from py2p_twisted.core.network import Address, Network
 from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError, Unreachable
-from py2p_twisted.net.endpoints import server_endpoint
+from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
 from py2p_twisted.net.factory import Application
 from py2p_twisted.net.service import MeshService, compose, to_address
 from py2p_twisted.net.status import Status
-from py2p_twisted.net.tls import credentials_for
+from py2p_twisted.net.tls import Credentials, credentials_for
 from py2p_twisted.reactor_thread import Handover, Inbox, Worker, reactor_thread
 
 #: The network of a socket that is not told another one.
@@ -72,7 +73,7 @@ class mesh_connection(base_connection):
         self,
         msg_type: int,
         *args: MsgPackable,
-        id: bytes | None = None,  # noqa: A002 - py2p's name
+        id: bytes | None = None,
         time: int | None = None,
     ) -> None:
         """
@@ -157,7 +158,8 @@ class mesh_socket(base_socket):
         self._service = MeshService(
             self._reactor,
             network,
-            listen=[server_endpoint(self._reactor, addr, port, credentials)],
+            listen=[self._server_endpoint(addr, port, credentials)],
+            endpoint_for=self._client_endpoint(credentials),
             advertise=announced,
             credentials=credentials,
             application=_Bridge(self),
@@ -171,6 +173,18 @@ class mesh_socket(base_socket):
         self.out_addr = self._service.address
         self._debug_level_changed()
         self._thread.when_gone(self._reactor_gone)
+
+    def _server_endpoint(
+        self, addr: str, port: int, credentials: Credentials | None
+    ) -> IStreamServerEndpoint:
+        """Where to listen; tests listen in memory."""
+        return server_endpoint(self._reactor, addr, port, credentials)
+
+    def _client_endpoint(
+        self, credentials: Credentials | None
+    ) -> Callable[[Address, float], IStreamClientEndpoint]:
+        """How to dial; tests dial in memory."""
+        return lambda there, timeout: client_endpoint(self._reactor, there, credentials, timeout)
 
     def _listen(self, addr: str, port: int) -> None:
         try:
@@ -216,7 +230,7 @@ class mesh_socket(base_socket):
         """Ids of the peers that dialled us."""
         return (ident for ident, peer in self._table.items() if not peer.outgoing)
 
-    def connect(self, addr: str, port: int, id: bytes | None = None) -> Connecting:  # noqa: A002
+    def connect(self, addr: str, port: int, id: bytes | None = None) -> Connecting:
         """
         Connect to a node, and by it to the network. Returns at once.
 
@@ -290,7 +304,7 @@ class mesh_socket(base_socket):
         self,
         *args: MsgPackable,
         flag: int = flags.broadcast,
-        type: int = flags.broadcast,  # noqa: A002 - py2p's name
+        type: int = flags.broadcast,
         timeout: float | None = None,
     ) -> None:
         """
@@ -473,7 +487,10 @@ class mesh_socket(base_socket):
 
     def _callbacks_wanted(self) -> None:
         if self._worker is None and not self._closed:
-            self._worker = Worker(f"py2p-callbacks-{self.out_addr[1]}")
+            self._worker = self._make_worker(f"py2p-callbacks-{self.out_addr[1]}")
+
+    def _make_worker(self, name: str) -> Worker:
+        return Worker(name)
 
     def _debug_level_changed(self) -> None:
         def go() -> None:

@@ -76,7 +76,7 @@ class ReactorThread:
         with self._lock:
             if self._gone:
                 raise MeshClosed(self._gone)
-            if self._thread is None and not reactor.running:  # type: ignore[attr-defined]
+            if self._thread is None and not reactor.running:
                 self._start(reactor)
         return reactor
 
@@ -133,7 +133,7 @@ class ReactorThread:
             return bool(getattr(self._given, "running", True))
         from twisted.internet import reactor
 
-        return bool(reactor.running)  # type: ignore[attr-defined]
+        return bool(reactor.running)
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Call ``function`` in the reactor's thread, soon; in that thread: at once."""

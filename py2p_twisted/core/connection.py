@@ -380,10 +380,9 @@ class Connection:
         payload = message.payload
         if payload[0] == flags.COMPRESSION and len(payload) > 1:
             self.policy.negotiate(read_methods(payload[1]))
-        elif payload[0] == flags.RESEND and self.last_sent is not None:
-            if now - self._resent >= 1.0 and self._wanted_again is not None:
-                self._resent = now
-                self._wanted_again(self)
+        elif payload[0] == flags.RESEND and self._wanted_again and now - self._resent >= 1.0:
+            self._resent = now
+            self._wanted_again(self)
 
     def on_resend(self, action: Callable[[Connection], None]) -> None:
         """Have ``action`` called when the peer wants `last_sent` again."""

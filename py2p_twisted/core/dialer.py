@@ -272,9 +272,7 @@ class Dialer:
                 entry.next = now + LONGEST_DELAY
             else:
                 self._book.pop(entry.address, None)
-        elif entry.pinned or (entry.lost and entry.tries < LOST_TRIES):
-            entry.next = now + self._delay(entry.level)
-        elif entry.tries < LEARNED_TRIES and not entry.lost and not tokens:
+        elif entry.pinned or (entry.lost and entry.tries < LOST_TRIES) or (entry.tries < LEARNED_TRIES and not entry.lost and not tokens):
             entry.next = now + self._delay(entry.level)
         else:
             entry.lost = False

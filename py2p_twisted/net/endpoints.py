@@ -73,7 +73,8 @@ def server_from_description(
     Over TLS, ``tcp:`` strings are wrapped; ``ssl:`` strings bring their own certificates
     and are taken as they are.
     """
-    endpoint = serverFromString(reactor, description)
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     if credentials is None or description.startswith("ssl:"):
         return endpoint
-    return wrapServerTLS(credentials.server(), endpoint)
+    wrapped: IStreamServerEndpoint = wrapServerTLS(credentials.server(), endpoint)
+    return wrapped

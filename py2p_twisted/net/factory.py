@@ -277,7 +277,7 @@ class MeshFactory(Factory):
 
     # --- what transports do -------------------------------------------------------------------
 
-    def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:  # type: ignore[override]
         """A connection has been accepted."""
         if not self.started or self._closing:
             return None

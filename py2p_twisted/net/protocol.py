@@ -151,7 +151,7 @@ class MeshProtocol(Protocol):
                 "the peer closed the connection before introducing itself: it may be no "
                 "py2p node, use another encryption (plain or SSL), or be full"
             )
-        error = reason.value
+        error = reason.value or reason
         if reason.check(ConnectionLost):
             text = "the connection was lost"
             if greeting:
@@ -162,7 +162,7 @@ class MeshProtocol(Protocol):
         return TransportFailed(f"the connection failed: {error}")
 
 
-def _openssl_text(error: BaseException) -> str:
+def _openssl_text(error: Any) -> str:
     """The readable part of an OpenSSL error queue."""
     try:
         return "; ".join(str(entry[-1]) for entry in error.args[0])
@@ -172,12 +172,13 @@ def _openssl_text(error: BaseException) -> str:
 
 def _tune(transport: Any) -> None:
     """Send at once, and have the kernel notice peers that are gone."""
-    if not ITCPTransport.providedBy(transport):
-        return
-    transport.setTcpNoDelay(True)
-    transport.setTcpKeepAlive(True)
     # TLS transports keep the socket one floor down.
-    handle = getattr(transport, "transport", transport).getHandle()
+    lower: Any = getattr(transport, "transport", transport)
+    if not ITCPTransport.providedBy(lower):
+        return
+    lower.setTcpNoDelay(True)
+    lower.setTcpKeepAlive(True)
+    handle = getattr(lower, "getHandle", lambda: None)()
     if not isinstance(handle, socket.socket):
         return
     for name, value in (

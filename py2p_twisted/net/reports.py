@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.logger import Logger, LogLevel
 from constantly import NamedConstant
+from twisted.logger import Logger, LogLevel
 
 #: Seconds between two lines about the same thing. Source: faults, "Close".
 INTERVAL = 60.0

@@ -213,9 +213,9 @@ class MeshService(Service, Application):
         composer = Composer(ident, self.factory.settings.max_message, self._guard)
         self.factory.start(ident, address, composer)
         for port in self.ports:
-            host = getattr(port.getHost(), "host", None)
-            if host is not None:
-                self.factory.node.dialer.add_own((host, port.getHost().port))
+            where: Any = port.getHost()
+            if hasattr(where, "port"):
+                self.factory.node.dialer.add_own((where.host, where.port))
         for peer in self._peers:
             self.factory.pin(peer)
         return self
@@ -224,7 +224,7 @@ class MeshService(Service, Application):
         if self._advertise is not None and self._advertise[1]:
             return self._advertise
         for port in self.ports:
-            where = port.getHost()
+            where: Any = port.getHost()
             host = getattr(where, "host", None)
             if host is None:
                 continue
@@ -444,7 +444,7 @@ def compose(factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any]) -
     return factory.node.composer.compose(flag, (sub, *packets), factory.wall())
 
 
-def to_address(value: str | Sequence[Any]) -> Address:
+def to_address(value: str | tuple[str, int]) -> Address:
     """
     A host and a port from ``"host:port"``, ``"[v6]:port"`` or a pair.
 
@@ -457,11 +457,9 @@ def to_address(value: str | Sequence[Any]) -> Address:
             raise BadArgument(f"expected host:port, for example 192.0.2.7:4444, not {value!r}")
         pair = (pair[0], int(port))
     else:
-        try:
-            host, port = value
-        except (TypeError, ValueError):
-            raise BadArgument(f"expected (host, port), not {value!r}") from None
-        pair = (host, port)
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise BadArgument(f"expected (host, port), not {value!r}")
+        pair = (value[0], value[1])
     address = read_address(pair)
     if address is None and pair[1] == 0 and isinstance(pair[0], str):
         return pair[0], 0  # "whatever port we get"

@@ -12,7 +12,7 @@ Source: docs/design.rst, "TLS"; wire specification, section 13.
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from py2p_twisted.core.network import SSL, Network
 
@@ -77,7 +77,9 @@ def credentials_for(network: Network) -> Credentials | None:
     return SelfMade() if network.encryption == SSL else None
 
 
-def _make_certificate():  # type: ignore[no-untyped-def]
+def _make_certificate() -> tuple[Any, Any]:
+    # As cryptography's own objects: pyOpenSSL's are deprecated, though still what
+    # Twisted's annotations say, hence Any.
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec

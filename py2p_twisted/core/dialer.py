@@ -125,7 +125,8 @@ class Dialer:
         self._serial = 0
         self._timer: Timer | None = None
         self._stopped = False
-        self._isolated_at = float("-inf")
+        #: When this node became isolated, or last tried any address because of that.
+        self._isolated_at: float | None = None
 
     # --- what is known -----------------------------------------------------------
 
@@ -364,7 +365,11 @@ class Dialer:
                 entry.next = now + wait
                 continue
             self._start(entry, now)
-        if self._isolated() and now >= self._isolated_at + ISOLATED_INTERVAL:
+        if (
+            self._isolated_at is not None
+            and self._isolated()
+            and now >= self._isolated_at + ISOLATED_INTERVAL
+        ):
             self._isolated_at = now
             self._try_any(now)
         self._arm(now)
@@ -430,8 +435,12 @@ class Dialer:
         if self._stopped:
             return
         times = [entry.next for entry in self._book.values() if entry.next is not None]
-        if self._isolated():
-            times.append(max(now, self._isolated_at + ISOLATED_INTERVAL))
+        if not self._isolated():
+            self._isolated_at = None if self._links.open else self._isolated_at
+        else:
+            if self._isolated_at is None:
+                self._isolated_at = now
+            times.append(self._isolated_at + ISOLATED_INTERVAL)
         when = min(times, default=None)
         if when is not None and len(self._under_way) >= MOST_AT_ONCE:
             when = max(when, now + FIRST_DELAY)

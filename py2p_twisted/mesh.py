@@ -291,10 +291,10 @@ class mesh_socket(base_socket):
 
         def go() -> None:
             link = handler._link
+            self._factory.close_link(link, Unreachable("this node has disconnected it"))
             for address in (link.dial.address if link.dial else None, link.address):
                 if address is not None:
-                    self._factory.node.dialer.unpin(address)
-            self._factory.close_link(link, Unreachable("this node has disconnected it"))
+                    self._factory.node.dialer.forget(address)
 
         self._handover.call(go)
 

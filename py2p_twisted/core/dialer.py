@@ -311,12 +311,11 @@ class Dialer:
                 entry.next = now + LEARNED_PAUSE
         self._arm(now)
 
-    def unpin(self, address: Address) -> None:
-        """Do not seek a connection to an address any more."""
+    def forget(self, address: Address) -> None:
+        """Do not seek a connection to an address any more, whoever wanted one."""
         entry = self._book.get(address)
-        if entry is not None:
-            entry.pinned = entry.lost = False
-            entry.next = None
+        if entry is not None and entry.dial is None:
+            del self._book[address]
 
     def stop(self, error: Exception) -> None:
         """Dial nobody any more; who waits for a connection is told why there is none."""

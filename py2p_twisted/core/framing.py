@@ -43,7 +43,8 @@ MAX_GREETING: Final = 16 * 1024
 _CRUMB: Final = 4 * 1024
 _LOAF: Final = 64 * 1024
 
-_TLS_HANDSHAKE: Final = b"\x16\x03"
+#: How TLS records begin: alerts and handshakes.
+_TLS_RECORDS: Final = (b"\x15\x03", b"\x16\x03")
 
 
 def largest_frame(max_message: int) -> int:
@@ -159,6 +160,6 @@ class FrameDecoder:
         if size < SMALLEST_FRAME:
             raise FrameTooSmall(size)
         hint = ""
-        if data[start - 4 : start - 2] == _TLS_HANDSHAKE:
+        if data[start - 4 : start - 2] in _TLS_RECORDS:
             hint = "; it looks like TLS, while this node speaks plain text"
         raise FrameTooLarge(size, self.limit, hint)

@@ -214,7 +214,7 @@ class MemoryTransport:
         if self._paused and self._size <= HIGH_WATER and self._producer is not None:
             self._paused = False
             self._producer.resumeProducing()
-        if self.disconnecting and not self._written and self._producer is None:
+        if self.disconnecting and not self._written and not self._paused:
             self.drop(ConnectionDone(), ConnectionDone())
 
     def drop(self, here: Exception, there: Exception) -> None:

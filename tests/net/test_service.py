@@ -1,0 +1,312 @@
+"""
+The Twisted face: a service, its Deferreds, its errors, on transports in memory.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, ensureDeferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.network import Network
+from py2p_twisted.errors import (
+    BadArgument,
+    HandshakeTimeout,
+    MeshClosed,
+    MessageTooLarge,
+    NetworkMismatch,
+    NotSendable,
+    PeerTooSlow,
+    ReplyFailed,
+    SelfConnection,
+)
+from py2p_twisted.net import Delivery, MeshFactory, MeshService
+from py2p_twisted.net.service import lan_address, to_address
+from py2p_twisted.testing import MemoryMesh
+
+
+class ServiceTests(SynchronousTestCase):
+    def test_interfaces(self) -> None:
+        """The service is an IService, its factory an IProtocolFactory."""
+        service = MemoryMesh("ada")["ada"].service
+        verifyObject(IService, service)
+        verifyObject(IProtocolFactory, service.factory)
+
+    def test_as_part_of_an_application(self) -> None:
+        """A service starts and stops with its parent."""
+        mesh = MemoryMesh("ada", "ben")
+        parent = MultiService()
+        mesh["ada"].service.setServiceParent(parent)
+        parent.startService()
+        mesh.link("ben", "ada")
+        self.successResultOf(self.later(mesh, parent.stopService()))
+        self.assertFalse(mesh["ben"].peers)
+
+    def later(self, mesh: MemoryMesh, waiting: Deferred[Any], seconds: float = 1) -> Deferred[Any]:
+        mesh.advance(seconds)
+        return waiting
+
+    def test_connect(self) -> None:
+        """``connect`` gives the connection, once both ends have introduced themselves."""
+        mesh = MemoryMesh("ada", "ben")
+        link = self.successResultOf(self.later(mesh, mesh["ada"].connect(mesh["ben"])))
+        self.assertIsInstance(link, Connection)
+        self.assertEqual(link.id, mesh["ben"].id)
+        self.assertIs(mesh["ada"].service.routing_table[link.id], link)
+
+    def test_connect_fails_with_the_reason(self) -> None:
+        """Refused, wrong network, oneself, silence: each fails with an error of its own."""
+        mesh = MemoryMesh("ada")
+        mesh.add("eve", Network("another"))
+        ada = mesh["ada"]
+        for node, error in (
+            (ada, SelfConnection),
+            (mesh["eve"], NetworkMismatch),
+        ):
+            self.failureResultOf(self.later(mesh, ada.connect(node)), error)
+        self.failureResultOf(
+            self.later(mesh, ada.service.connect("10.9.9.9", 1)), ConnectionRefusedError
+        )
+
+    def test_both_ends_know_why(self) -> None:
+        """Who is refused for its network learns the reason as well as who refuses."""
+        mesh = MemoryMesh("ada")
+        mesh.add("eve", Network("another"))
+        mesh["eve"].connect(mesh["ada"]).addErrback(lambda _: None)
+        mesh.settle()
+        for name in ("ada", "eve"):
+            service = mesh[name].service
+            self.assertIn("network", service.status["errors"][0])
+            self.assertEqual(service.status["closed links"], {"network mismatch": 1})
+
+    def test_tls_and_plain_text_do_not_mix(self) -> None:
+        """A plain node that dials a TLS node is told what may be wrong, and so the other way."""
+        mesh = MemoryMesh("ada", handshake_timeout=3, dial_handshake_timeout=3)
+        mesh.add("eve", Network("mesh", "SSL"))
+        failure = self.failureResultOf(self.later(mesh, mesh["ada"].connect(mesh["eve"]), 4))
+        self.assertIn("encryption", str(failure.value))
+        failure = self.failureResultOf(self.later(mesh, mesh["eve"].connect(mesh["ada"]), 4))
+        self.assertIn("TLS", str(failure.value))
+        self.assertFalse(mesh["ada"].peers or mesh["eve"].peers)
+
+    def test_silence_is_a_timeout(self) -> None:
+        """A connection whose other end says nothing ends after its deadline."""
+        mesh = MemoryMesh("ada", "ben")
+        connecting = mesh["ada"].connect(mesh["ben"])
+        for transport in mesh.transports("ada", "ben"):
+            transport.silent = transport.other.silent = True
+        mesh.advance(9)
+        self.failureResultOf(connecting, HandshakeTimeout)
+
+    def test_send_fires_when_the_queues_have_it(self) -> None:
+        """``send`` is a Deferred, by which a sender keeps to the network's pace."""
+        mesh = MemoryMesh("ada", "ben")
+        mesh.link("ada", "ben")
+        self.successResultOf(mesh["ada"].send("x"))
+        mesh.stall("ben")
+        noise = random.Random(1).randbytes(500_000)
+        waiting = [mesh["ada"].send(noise) for _ in range(6)]
+        mesh.settle()
+        self.assertNoResult(waiting[-1])
+        mesh.unstall("ben")
+        for done in waiting:
+            self.successResultOf(done)
+        mesh.settle()
+        self.assertEqual(len(mesh["ben"].received), 7)
+
+    def test_a_stalled_peer_is_given_up_and_the_others_get_everything(self) -> None:
+        """A peer that does not read loses its link; nobody else loses anything."""
+        mesh = MemoryMesh("ada", "ben", "cyd")
+        mesh.link("ada", "ben")
+        mesh.link("ada", "cyd")
+        mesh.stall("cyd")
+        noise = random.Random(1).randbytes(100_000)
+        for _ in range(80):
+            mesh["ada"].send(noise)
+        mesh.advance(10)
+        self.assertEqual(len(mesh["ben"].received), 80)
+        status = mesh["ada"].service.status
+        self.assertEqual(status["closed links"][PeerTooSlow.reason], 1)
+
+    def test_what_cannot_be_sent(self) -> None:
+        """Mistakes are raised where they are made."""
+        mesh = MemoryMesh("ada", max_message=2000)
+        with self.assertRaises(NotSendable):
+            mesh["ada"].send(object())
+        with self.assertRaises(MessageTooLarge):
+            mesh["ada"].send(bytes(3000))
+        with self.assertRaises(BadArgument):
+            mesh["ada"].send("x", type=7)
+
+    def test_messages_by_callback(self) -> None:
+        """``on_message`` gets a Delivery that can be replied to."""
+        mesh = MemoryMesh("ada", "ben", "cyd")
+        mesh.link("ada", "ben")
+        mesh.link("ben", "cyd")
+        mesh["ada"].send("who?")
+        mesh.settle()
+        delivery = mesh["cyd"].received[0]
+        self.assertIsInstance(delivery, Delivery)
+        self.assertEqual(delivery.packets, (0, "who?"))
+        self.assertEqual(delivery.link.id, mesh["ben"].id)
+        self.successResultOf(self.later(mesh, delivery.reply("me")))
+        mesh.settle()
+        self.assertEqual(mesh.inbox("ada"), [("me",)])
+
+    def test_a_callback_that_raises(self) -> None:
+        """A mistake in a callback, or in a coroutine it returns, is logged and costs no link."""
+        mesh = MemoryMesh("ada", "ben")
+        mesh.link("ada", "ben")
+
+        def bad(delivery: Delivery) -> None:
+            raise RuntimeError("oops")
+
+        async def worse(delivery: Delivery) -> None:
+            raise RuntimeError("oops")
+
+        for callback in (bad, worse):
+            mesh["ben"].service.on_message = callback
+            mesh["ada"].send("x")
+            mesh.settle()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+        self.assertTrue(mesh.linked("ada", "ben"))
+
+    def test_messages_by_iteration(self) -> None:
+        """``async for`` gets the messages in order, and ends with the service."""
+        mesh = MemoryMesh("ada", "ben")
+        mesh.link("ada", "ben")
+        seen: list[Any] = []
+
+        async def read() -> str:
+            async for delivery in mesh["ben"].service.messages():
+                seen.append(delivery.packets[1])
+            return "ended"
+
+        reading = ensureDeferred(read())
+        mesh["ada"].send(1)
+        mesh.settle()
+        mesh["ada"].send(2)
+        mesh["ada"].send(3)
+        mesh.settle()
+        self.assertEqual(seen, [1, 2, 3])
+        mesh["ben"].service.stopService()
+        mesh.advance(1)
+        self.assertEqual(self.successResultOf(reading), "ended")
+
+    def test_when_connected(self) -> None:
+        """One can wait for a number of peers."""
+        mesh = MemoryMesh("ada", "ben", "cyd")
+        waiting = mesh["ada"].service.when_connected(2)
+        mesh.link("ada", "ben")
+        self.assertNoResult(waiting)
+        mesh.link("ada", "cyd")
+        self.assertIs(self.successResultOf(waiting), mesh["ada"].service)
+        self.successResultOf(mesh["ada"].service.when_connected())
+
+    def test_join_and_leave(self) -> None:
+        """Peers that come and go are told, with the reason."""
+        mesh = MemoryMesh("ada", "ben")
+        told: list[Any] = []
+        mesh["ada"].service.on_join = lambda link: told.append(("join", link.id))
+        mesh["ada"].service.on_leave = lambda link, error: told.append(("leave", link.id))
+        mesh.link("ada", "ben")
+        ben = mesh["ben"].id
+        mesh.kill("ben")
+        self.assertEqual(told, [("join", ben), ("leave", ben)])
+
+    def test_bootstrap_addresses_are_dialled_for_ever(self) -> None:
+        """A bootstrap peer that is not there yet is joined when it comes."""
+        mesh = MemoryMesh("ada", "ben")
+        address = mesh["ben"].address
+        mesh.kill("ben")
+        ada = mesh["ada"]
+        ada.service.factory.pin(address)
+        mesh.advance(3600)
+        again = mesh.add("ben again")
+        again.service.ports[0].stopListening()
+        mesh.network.server(address).listen(again.service.factory)
+        mesh.advance(30)
+        self.assertIn(again.id, ada.peers)
+
+    def test_a_port_that_is_taken(self) -> None:
+        """A service that cannot listen says so, from ``start`` and from ``startService``."""
+
+        class Taken:
+            def listen(self, factory: object) -> Deferred[Any]:
+                return fail(CannotListenError("", 4444, OSError("in use")))
+
+        for start in ("start", "startService"):
+            service = MeshService(
+                MemoryMesh().clock, "mesh", listen=[Taken()], advertise=("10.0.0.1", 1)  # type: ignore[list-item]
+            )
+            if start == "start":
+                self.failureResultOf(service.start(), CannotListenError)
+            else:
+                with self.assertRaises(CannotListenError):
+                    service.startService()
+
+    def test_after_stopping(self) -> None:
+        """A stopped service refuses politely, and stops only once."""
+        mesh = MemoryMesh("ada", "ben")
+        mesh.link("ada", "ben")
+        service = mesh["ada"].service
+        waiting = service.when_connected(5)
+        self.successResultOf(self.later(mesh, service.stopService()))
+        self.successResultOf(service.stopService())
+        self.failureResultOf(waiting, MeshClosed)
+        for call in (lambda: service.send("x"), lambda: service.connect("10.0.0.2", 1)):
+            with self.assertRaises(MeshClosed):
+                call()
+        self.assertEqual(service.status["state"], "closed")
+        self.assertEqual(mesh.clock.getDelayedCalls()[:0], [])
+
+    def test_stopping_leaves_no_timer(self) -> None:
+        """A stopped mesh has nothing more to do."""
+        mesh = MemoryMesh("ada", "ben", max_outgoing=4)
+        mesh.link("ada", "ben")
+        for node in mesh:
+            node.service.stopService()
+        mesh.advance(10)
+        self.assertEqual(mesh.clock.getDelayedCalls(), [])
+
+    def test_a_far_reply_that_finds_nobody(self) -> None:
+        """A reply whose receiver is gone fails, and the status says so."""
+        mesh = MemoryMesh("ada", "ben", "cyd")
+        mesh.link("ada", "ben")
+        mesh.link("ben", "cyd")
+        mesh["ada"].send("bye")
+        mesh.settle()
+        mesh.kill("ada")
+        done = mesh["cyd"].received[0].reply("too late")
+        self.failureResultOf(self.later(mesh, done, 11), ReplyFailed)
+        self.assertIn("no way to", str(mesh["cyd"].service.status))
+
+    def test_factory_refuses_before_it_has_started(self) -> None:
+        """Connections that come before the node exists are refused."""
+        factory = MeshFactory(MemoryMesh().clock, Network(), lambda *_: None)  # type: ignore[arg-type,return-value]
+        self.assertIsNone(factory.buildProtocol(None))
+
+
+class AddressTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Addresses come as ``host:port``, ``[v6]:port`` or pairs."""
+        self.assertEqual(to_address("192.0.2.7:4444"), ("192.0.2.7", 4444))
+        self.assertEqual(to_address("[2001:db8::1]:4444"), ("2001:db8::1", 4444))
+        self.assertEqual(to_address(("node.example", 1)), ("node.example", 1))
+
+    def test_nonsense(self) -> None:
+        """What could not be dialled is refused with an example."""
+        for bad in ("host", "host:", ":4444", "host:http", "host:70000", ("a",), 7, ("a b", 1)):
+            with self.assertRaises(BadArgument):
+                to_address(bad)  # type: ignore[arg-type]
+
+    def test_lan_address(self) -> None:
+        """There is always an address, if only the loopback one."""
+        self.assertRegex(lan_address(), r"^\d+\.\d+\.\d+\.\d+$")

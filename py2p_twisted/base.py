@@ -283,7 +283,7 @@ class InternalMessage:
         """The body: what the id is a hash of."""
         if self._received is not None:
             return self._received
-        return codec.encode(self.msg_type, self.sender, self.time, self.payload)
+        return codec.encode((self.msg_type, self.sender, self.time, *self.payload))
 
     @property
     def packets(self) -> tuple[MsgPackable, ...]:

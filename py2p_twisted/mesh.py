@@ -13,7 +13,7 @@ In the reactor's own thread nothing waits; what would have to is refused there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final
@@ -367,25 +367,17 @@ class mesh_socket(base_socket):
         if timeout is not None and not len(self._inbox):
             self._thread.refuse_inside("recv(timeout=...)")
         inbox = self._inbox
+        most = max(0, quantity)
+        found = inbox.take(most) if timeout is None else inbox.wait(timeout, most)
         if quantity == 1:
-            first = inbox.take() if timeout is None else inbox.wait(timeout)
-            return None if first is None else message(first, self)
-        found: list[message] = []
-        if quantity < 1:
-            return found
-        first = inbox.take() if timeout is None else inbox.wait(timeout)
-        while first is not None:
-            found.append(message(first, self))
-            if len(found) >= quantity:
-                break
-            first = inbox.take()
-        return found
+            return message(found[0], self) if found else None
+        return [message(item, self) for item in found]
 
     def __iter__(self) -> Iterator[message]:
         """The messages as they arrive, until the socket is closed."""
         self._thread.refuse_inside("iterating over a socket")
-        while (item := self._inbox.wait(None)) is not None:
-            yield message(item, self)
+        while found := self._inbox.wait(None):
+            yield message(found[0], self)
 
     # --- what is wrong ------------------------------------------------------------------
 
@@ -516,10 +508,10 @@ class mesh_socket(base_socket):
 
     def _handle_next(self) -> None:
         """In the callback thread: handlers, then the queue, then the event."""
-        item = self._unhandled.take()
-        if item is None or self._closed:
+        waiting = self._unhandled.take()
+        if not waiting or self._closed:
             return
-        received, link = item
+        received, link = waiting[0]
         handlers = self._handlers
         if handlers:
             wrapped, connection = message(received, self), self._face(link)
@@ -532,8 +524,8 @@ class mesh_socket(base_socket):
         self._queue(received)
 
     def _queue(self, received: _CoreMessage) -> None:
-        if received.payload[0] not in _QUEUED:
-            self._print(4, "ignoring a message of type {}", received.payload[0])
+        if received.items[3] not in _QUEUED:
+            self._print(4, "ignoring a message of type {}", received.items[3])
             return
         lost = self._inbox.put(received, len(received.body))
         if lost:
@@ -541,7 +533,7 @@ class mesh_socket(base_socket):
         if self._worker is not None:
             self._emit_now("message")
 
-    def _gap(self, lost: list[_CoreMessage]) -> None:
+    def _gap(self, lost: Sequence[_CoreMessage]) -> None:
         count = len(lost)
         self._errors.append(f"{count} messages were lost, because they were not read in time")
         self.log.warn("{count} messages were lost, because they were not read in time", count=count)

@@ -21,7 +21,7 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -350,73 +350,89 @@ class Inbox:
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._items: deque[Any] = deque()
+        # (what, bytes), oldest first
+        self._items: deque[tuple[Any, int]] = deque()
         self._changed = threading.Condition()
-        self._waiting = 0
+        self._taking = threading.Lock()
+        self._sleeping = False
         self._closed = False
-        # Each of these is written by one side alone.
+        # Bytes ever put, taken and lost; each is written by one side alone.
         self._put_bytes = self._lost_bytes = 0
         self._taken_bytes = 0
-        self._taking = threading.Lock()
+        # Below this many bytes put, there is certainly room.
+        self._room_until = max_bytes
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Any, size: int) -> list[Any]:
+    def put(self, item: Any, size: int) -> Sequence[Any]:
         """
         Add a message; called by one thread only.
 
         :return: the oldest ones, where they had to make room.
         """
         items = self._items
-        lost = []
-        self._put_bytes += size
         items.append((item, size))
-        while len(items) > self._max_messages or (
-            self._put_bytes - self._taken_bytes - self._lost_bytes > self._max_bytes
-            and len(items) > 1
-        ):
-            try:
-                oldest, its_size = items.popleft()
-            except IndexError:  # a reader was faster
-                break
-            self._lost_bytes += its_size
-            lost.append(oldest)
-        if self._waiting:
+        self._put_bytes += size
+        lost: Sequence[Any] = ()
+        if len(items) > self._max_messages or self._put_bytes > self._room_until:
+            lost = self._make_room()
+        if self._sleeping:
+            self._sleeping = False
             with self._changed:
-                self._changed.notify()
+                self._changed.notify_all()
         return lost
 
-    def take(self) -> Any:
-        """The oldest message, or ``None``."""
-        with self._taking:
+    def _make_room(self) -> list[Any]:
+        items = self._items
+        lost = []
+        while True:
+            gone = self._taken_bytes + self._lost_bytes
+            self._room_until = gone + self._max_bytes
+            full = self._put_bytes > self._room_until and len(items) > 1
+            if not full and len(items) <= self._max_messages:
+                return lost
             try:
-                item, size = self._items.popleft()
-            except IndexError:
-                return None
-            self._taken_bytes += size
-            return item
+                oldest, size = items.popleft()
+            except IndexError:  # a reader was faster
+                return lost
+            self._lost_bytes += size
+            lost.append(oldest)
 
-    def wait(self, timeout: float | None) -> Any:
-        """The oldest message, as soon as there is one; ``None`` after the timeout."""
+    def take(self, most: int = 1) -> list[Any]:
+        """The oldest messages, up to ``most``; none if there are none."""
+        found: list[Any] = []
+        popleft = self._items.popleft
+        with self._taking:
+            taken = 0
+            try:
+                for _ in range(most):
+                    item, size = popleft()
+                    taken += size
+                    found.append(item)
+            except IndexError:
+                pass
+            self._taken_bytes += taken
+        return found
+
+    def wait(self, timeout: float | None, most: int = 1) -> list[Any]:
+        """The oldest messages, as soon as there is one; none after the timeout."""
         until = None if timeout is None else monotonic() + timeout
         while True:
-            item = self.take()
-            if item is not None or self._closed:
-                return item
+            found = self.take(most)
+            if found or self._closed:
+                return found
             left = None if until is None else until - monotonic()
             if left is not None and left <= 0:
-                return None
+                return found
             with self._changed:
-                self._waiting += 1
-                try:
-                    if not self._items and not self._closed:
-                        self._changed.wait(1.0 if left is None else min(1.0, left))
-                finally:
-                    self._waiting -= 1
+                self._sleeping = True
+                if not self._items and not self._closed:
+                    # Never without a limit: Ctrl-C has to get through.
+                    self._changed.wait(1.0 if left is None else min(1.0, left))
 
     def close(self) -> None:
-        """Nothing more will come: who waits gets what is left, and then ``None``."""
+        """Nothing more will come: who waits gets what is left, and then nothing."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -9,6 +9,7 @@ that a driver implements and a test records.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +27,7 @@ class Effects(Protocol):
     def send(self, message: Message, link: Connection) -> None:
         """Send one message to one peer, as ``link.policy.frame(message)``."""
 
-    def relay(self, message: Message, links: list[Connection]) -> None:
+    def relay(self, message: Message, links: Sequence[Connection]) -> None:
         """Send one message to several peers."""
 
     def deliver(self, message: Message, link: Connection) -> None:

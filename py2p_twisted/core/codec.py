@@ -60,18 +60,16 @@ _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _packers: deque[msgpack.Packer] = deque(maxlen=32)
 
 
-def encode(flag: int, sender: bytes | str, time: int, payload: Iterable[Any]) -> bytes:
+def encode(items: tuple[Any, ...]) -> bytes:
     """
     Write a body.
 
     May be called from any thread.
 
-    :param time: whole seconds since 1970, UTC.
-    :param payload: the sub-flag and the packets.
+    :param items: main flag, sender, time (whole seconds since 1970, UTC), sub-flag, packets.
     :raises NotSendable: a value has no encoding, is nested too deeply, or there are
         too many of them.
     """
-    items = (flag, sender, time, *payload)
     for item in items:
         if type(item) not in _SCALARS:
             _check_sendable(items)
@@ -82,13 +80,13 @@ def encode(flag: int, sender: bytes | str, time: int, payload: Iterable[Any]) ->
         packer = msgpack.Packer(use_bin_type=True)
     try:
         body: bytes = packer.pack(items)
+        _packers.append(packer)
     except OverflowError as error:
         raise NotSendable(f"integers reach from -2**63 to 2**64-1: {_name_overflow(items)}") from error
     except UnicodeEncodeError as error:
         raise NotSendable(f"text with lone surrogates cannot be sent: {error.object!r}") from error
     except (TypeError, ValueError) as error:
         raise NotSendable(f"a packet cannot be sent: {error}") from error
-    _packers.append(packer)
     return body
 
 

@@ -45,6 +45,7 @@ _SAMPLE: Final = 1024
 
 _SIZE = Struct("!I")
 _STORED_BLOCK = Struct("<BHH")
+_stored_head = Struct("<3sHH").unpack_from
 _LARGEST_BLOCK: Final = 0xFFFF
 
 #: lzma's dictionary is allocated as the stream's header asks; this bounds it. The
@@ -147,29 +148,43 @@ def wrap_plain(content: bytes) -> bytes:
     return _SIZE.pack(len(content)) + content
 
 
-def wrap_stored(content: bytes) -> bytes:
-    """A whole frame with the content in a stored zlib stream, padded to the grid."""
-    size = len(content)
+def wrap_stored(ident: bytes, body: bytes | memoryview) -> bytes:
+    """
+    A whole frame with its content in a stored zlib stream, padded to the grid.
+
+    :param ident: the checksum, which stands before the body.
+    """
+    size = len(ident) + len(body)
+    checksum = zlib.adler32(body, zlib.adler32(ident)).to_bytes(4, "big")
     if size <= _LARGEST_BLOCK:
-        length = 11 + size
-        padding = -(4 + length) % GRID
-        return b"%b\x78\x01%b%b%b%b" % (
-            _SIZE.pack(length + padding),
-            _STORED_BLOCK.pack(1, size, size ^ 0xFFFF),
-            content,
-            _SIZE.pack(zlib.adler32(content)),
-            bytes(padding),
-        )
+        ends = _ends.get(size)
+        if ends is None:
+            ends = _make_ends(size)
+        return b"".join((ends[0], ident, body, checksum, ends[1]))
+    view = memoryview(b"".join((ident, body)))
     parts: list[bytes | memoryview] = [b"", b"\x78\x01"]
-    view = memoryview(content)
     for start in range(0, size, _LARGEST_BLOCK):
         block = view[start : start + _LARGEST_BLOCK]
-        parts += [
-            _STORED_BLOCK.pack(start + _LARGEST_BLOCK >= size, len(block), len(block) ^ 0xFFFF),
-            block,
-        ]
-    parts.append(_SIZE.pack(zlib.adler32(content)))
+        last = start + _LARGEST_BLOCK >= size
+        parts += [_STORED_BLOCK.pack(last, len(block), len(block) ^ 0xFFFF), block]
+    parts.append(checksum)
     return _pad(parts, sum(map(len, parts)))
+
+
+#: What stands before and behind a stored content of one block, by its size: messages
+#: of an application tend to be of few sizes.
+_ends: dict[int, tuple[bytes, bytes]] = {}
+_MOST_ENDS: Final = 4096
+
+
+def _make_ends(size: int) -> tuple[bytes, bytes]:
+    length = 11 + size
+    padding = -(4 + length) % GRID
+    head = _SIZE.pack(length + padding) + b"\x78\x01" + _STORED_BLOCK.pack(1, size, size ^ 0xFFFF)
+    if len(_ends) >= _MOST_ENDS:
+        _ends.clear()
+    ends = _ends[size] = (head, bytes(padding))
+    return ends
 
 
 def wrap_compressed(stream: bytes) -> bytes:
@@ -193,14 +208,11 @@ def unwrap_stored(data: bytes, start: int, stop: int) -> tuple[int, int] | None:
     :return: where the content begins and ends, or ``None`` if this is another kind of
         stream.
     """
-    if data[start] != 0x78 or data[start + 1] != 0x01 or data[start + 2] != 0x01:
-        return None
-    size = data[start + 3] | data[start + 4] << 8
-    if (data[start + 5] | data[start + 6] << 8) != size ^ 0xFFFF:
-        return None
-    begin = start + 7
-    end = begin + size
-    return (begin, end) if end + 4 <= stop else None
+    magic, size, inverse = _stored_head(data, start)
+    end = start + 7 + size
+    if magic == b"\x78\x01\x01" and size ^ inverse == 0xFFFF and end + 4 <= stop:
+        return start + 7, end
+    return None
 
 
 def choose(ours: Iterable[int], theirs: Sequence[int]) -> int | None:
@@ -208,14 +220,12 @@ def choose(ours: Iterable[int], theirs: Sequence[int]) -> int | None:
     return next((method for method in ours if method in theirs), None)
 
 
-def shrinks(content: bytes) -> bool:
+def shrinks(content: bytes | memoryview) -> bool:
     """
     Whether compressing promises anything, told from a kilobyte of its middle.
 
     Ten microseconds here save milliseconds on content that is compressed already.
     """
-    if len(content) < WORTH_COMPRESSING:
-        return False
     middle = len(content) // 2
     sample = content[middle : middle + _SAMPLE]
     return len(zlib.compress(sample, 1)) < 0.9 * len(sample)

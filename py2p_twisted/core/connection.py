@@ -118,6 +118,8 @@ class Router(Protocol):
 
     #: Called with a debug level, a format and its arguments, when set.
     trace: Callable[..., None] | None
+    #: Whether there is anybody to relay to, so that received frames are worth keeping.
+    relays: bool
 
     def introduced(self, link: Connection, handshake: Handshake) -> None:
         """A first, well-formed handshake has come."""
@@ -139,7 +141,6 @@ class Connection:
     :ivar methods: the compression methods it listed.
     :ivar outgoing: whether we dialled.
     :ivar dial: what led to it, if we dialled.
-    :ivar state: where it is in its life.
     :ivar policy: the rules towards this peer.
     :ivar owner: free for whoever drives the node, such as its transport.
     :ivar since: when the transport was connected; monotonic seconds, as all times here.
@@ -162,7 +163,8 @@ class Connection:
         self.methods: tuple[int, ...] = ()
         self.outgoing = dial is not None
         self.dial = dial
-        self.state = State.GREETING
+        self._state = State.GREETING
+        self._talking = False
         self.policy: Policy = PlainPolicy()
         self.owner: Any = None
         self.since = self.heard = now
@@ -195,6 +197,17 @@ class Connection:
         who = self.id.decode("latin-1")[:8] or "?"
         return f"<Connection {'to' if self.outgoing else 'from'} {who} {self.state.value}>"
 
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        # Looked up once here, not for every message.
+        self._talking = Kind.MESSAGE in TRANSITIONS[state]
+
     # --- reading -----------------------------------------------------------------
 
     @property
@@ -211,16 +224,10 @@ class Connection:
         """
         self.heard = now
         self.bytes += len(data)
-        decoder = self._decoder
-        seen = self._seen
-        next_frame = decoder.next_frame
-        trace = self._router.trace
+        decoder, seen, router = self._decoder, self._seen, self._router
+        trace = router.trace
         decoder.receive_data(data)
-        while self.state is not State.CLOSED:
-            frame = next_frame()
-            if frame is None:
-                return
-            chunk, start, stop = frame
+        for chunk, start, stop in decoder.frames():
             self.frames += 1
             begin, end = start, stop
             # Most frames are stored zlib streams: look through the wrapping.
@@ -238,74 +245,77 @@ class Connection:
                 self._tolerate(error, error.message_id, now)
                 continue
             try:
-                self._dispatch(message, now)
+                items = message.items
+                if self._talking and items[0] != flags.RENEGOTIATE and items[3] != flags.HANDSHAKE:
+                    router.received(self, message)
+                else:
+                    self._dispatch(message, now)
             except ContentError as error:
                 self._tolerate(error, message.id, now)
+            if self._state is State.CLOSED:
+                return
 
     def _read(
         self, chunk: bytes, start: int, stop: int, begin: int, end: int, ident: bytes
     ) -> Message:
         """Check and decode a frame; ``begin`` and ``end`` are those of its probable content."""
-        if begin != start:
-            try:
-                message = self._parse(chunk, begin, end, ident)
-            except ChecksumMismatch:
-                # By a rare chance a plain checksum looks like a stored stream.
-                message = self._parse(chunk, start, stop, chunk[start : start + 32])
-            else:
-                if not (stop - start + 4) % compression.GRID:
-                    message.frames[flags.ZLIB] = chunk[start - 4 : stop]
-            return message
-        method = compression.looks_like(chunk, start)
-        if method is None:
-            return self._parse(chunk, start, stop, ident)
+        if begin == start and compression.looks_like(chunk, start) is not None:
+            return self._read_compressed(chunk, start, stop)
+        body: bytes | memoryview
+        if end - begin < _VIEW_FROM:
+            body = chunk[begin + 32 : end]
+        else:
+            body = memoryview(chunk)[begin + 32 : end]
+        if begin == start:
+            return parse(ident, body)
         try:
-            content = compression.decompress(
-                memoryview(chunk)[start:stop],
-                method,
-                largest_frame(self._settings.max_message) if self.id else MAX_GREETING,
-            )
+            message = parse(ident, body)
+        except ChecksumMismatch:
+            # By a rare chance a plain checksum looks like a stored stream.
+            return parse(chunk[start : start + 32], chunk[start + 32 : stop])
+        if self._router.relays and not (stop - start + 4) % compression.GRID:
+            message.frames = {flags.ZLIB: chunk[start - 4 : stop]}
+        return message
+
+    def _read_compressed(self, chunk: bytes, start: int, stop: int) -> Message:
+        method = compression.looks_like(chunk, start)
+        limit = largest_frame(self._settings.max_message) if self.id else MAX_GREETING
+        try:
+            content = compression.decompress(memoryview(chunk)[start:stop], method or 0, limit)
         except BadCompression:
             try:
-                return self._parse(chunk, start, stop, ident)
+                # By a rare chance a plain checksum looks like a compressed stream.
+                return parse(chunk[start : start + 32], chunk[start + 32 : stop])
             except ChecksumMismatch:
                 pass
             raise
         ident = content[:32]
         if ident in self._seen:
             return _DUPLICATE
-        message = self._parse(content, 0, len(content), ident)
-        if method == flags.ZLIB:
+        message = parse(ident, memoryview(content)[32:])
+        if method == flags.ZLIB and self._router.relays:
             # What came compressed goes on compressed, without doing the work again.
             if (stop - start + 4) % compression.GRID:
-                message.frames[flags.ZLIB] = compression.wrap_compressed(chunk[start:stop])
+                message.frames = {flags.ZLIB: compression.wrap_compressed(chunk[start:stop])}
             else:
-                message.frames[flags.ZLIB] = chunk[start - 4 : stop]
+                message.frames = {flags.ZLIB: chunk[start - 4 : stop]}
         return message
-
-    def _parse(self, chunk: bytes, start: int, stop: int, ident: bytes) -> Message:
-        body: bytes | memoryview
-        if stop - start < _VIEW_FROM:
-            body = chunk[start + 32 : stop]
-        else:
-            body = memoryview(chunk)[start + 32 : stop]
-        return parse(ident, body)
 
     def _dispatch(self, message: Message, now: float) -> None:
         """Find the row of the state table, and act."""
         if message is _DUPLICATE:
             self.duplicates += 1
             return
-        sub = message.payload[0]
-        if message.flag == flags.RENEGOTIATE:
+        flag, sub = message.items[0], message.items[3]
+        if flag == flags.RENEGOTIATE:
             kind = Kind.RENEGOTIATION
-        elif sub == flags.HANDSHAKE and message.flag != flags.BROADCAST:
+        elif sub == flags.HANDSHAKE and flag != flags.BROADCAST:
             kind = Kind.HANDSHAKE
         else:
             kind = Kind.MESSAGE
-        after = TRANSITIONS[self.state].get(kind)
+        after = TRANSITIONS[self._state].get(kind)
         if after is None:
-            raise IllegalInState(f"a {kind.value} came while {self.state.value}")
+            raise IllegalInState(f"a {kind.value} came while {self._state.value}")
         if kind is Kind.MESSAGE:
             self._router.received(self, message)
         elif kind is Kind.HANDSHAKE:
@@ -390,7 +400,7 @@ class Connection:
 
 
 #: Stands for a message whose id, once inflated, turned out to have been seen.
-_DUPLICATE: Final = Message(b"", b"", -1, b"", 0, (0,))
+_DUPLICATE: Final = Message(b"", b"", (flags.RENEGOTIATE, b"", 0, 0))
 
 
 def read_handshake(message: Message) -> Handshake:

@@ -45,16 +45,16 @@ class Flood:
         self._seen.add(message.id, now)
         peers = self._links.open
         if peers:
-            self._effects.relay(message, list(peers))
+            self._effects.relay(message, peers)
         elif self._unsent.maxlen:
             self._unsent.append((now, message))
 
     def relay(self, message: Message, came_by: Connection, now: float) -> None:
         """Pass a broadcast on that has not been seen before."""
         self._seen.add(message.id, now)
-        onward = [link for link in self._links.open if link is not came_by]
-        if onward:
-            self._effects.relay(message, onward)
+        peers = self._links.open
+        if len(peers) > 1 or peers[:1] != (came_by,):
+            self._effects.relay(message, [link for link in peers if link is not came_by])
 
     def peer_joined(self, link: Connection, now: float) -> None:
         """Give a first peer what was sent before it came."""

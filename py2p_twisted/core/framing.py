@@ -20,6 +20,7 @@ the frame is awaited. Source: docs/protocol/wire.rst, "Frames".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
@@ -120,34 +121,40 @@ class FrameDecoder:
             self._crumbs = bytearray()
         self._parts.append(data)
 
-    def next_frame(self) -> tuple[bytes, int, int] | None:
+    def frames(self) -> Iterator[tuple[bytes, int, int]]:
         """
-        Find the next complete frame.
+        The complete frames that are there, found one at a time.
 
-        :return: a chunk, and where in it the frame's content begins and ends; or
-            ``None`` until more data has come. The four size bytes stand before the
-            beginning, so ``chunk[start - 4 : stop]`` is the frame as it was received.
+        Each is a chunk, and where in it the frame's content begins and ends. The four
+        size bytes stand before the beginning, so ``chunk[start - 4 : stop]`` is the frame
+        as it was received.
+
         :raises FrameTooLarge: the stream cannot be read any further.
         :raises FrameTooSmall: likewise.
         """
-        data = self._data
-        start = self._start + 4
-        if len(data) < start:
-            if len(data) != self._start:
-                return None
+        while True:
+            data, start = self._data, self._start
+            end = len(data)
+            while end - start >= 4:
+                (size,) = _unpack_size(data, start)
+                if not SMALLEST_FRAME <= size <= self.limit:
+                    self._refuse(size, data, start)
+                stop = start + 4 + size
+                if stop > end:
+                    self._gather(data, start, stop)
+                    return
+                self._start = stop
+                yield data, start + 4, stop
+                start = stop
+            if start < end:
+                return
             self._data, self._start, self._tail = self._tail, 0, b""
             if not self._data:
-                return None
-            return self.next_frame()
-        (size,) = _unpack_size(data, start - 4)
-        if not SMALLEST_FRAME <= size <= self.limit:
-            self._refuse(size, data, start)
-        stop: int = start + size
-        if len(data) < stop:
-            self._gather(data, start - 4, stop)
-            return None
-        self._start = stop
-        return data, start, stop
+                return
+
+    def next_frame(self) -> tuple[bytes, int, int] | None:
+        """The next of the `frames`, or ``None`` until more data has come."""
+        return next(self.frames(), None)
 
     def _gather(self, data: bytes, begin: int, stop: int) -> None:
         """Keep the beginning of an incomplete frame, without the frames before it."""
@@ -160,6 +167,6 @@ class FrameDecoder:
         if size < SMALLEST_FRAME:
             raise FrameTooSmall(size)
         hint = ""
-        if data[start - 4 : start - 2] in _TLS_RECORDS:
+        if data[start : start + 2] in _TLS_RECORDS:
             hint = "; it looks like TLS, while this node speaks plain text"
         raise FrameTooLarge(size, self.limit, hint)

@@ -11,7 +11,7 @@ Source: docs/protocol/wire.rst, "Frames" and "Ids".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -30,35 +30,44 @@ class Message:
 
     :ivar id: 32 bytes, SHA-256 of ``body``.
     :ivar body: the bytes that were hashed; large ones are a view of the frame they came in.
-    :ivar flag: how it travels: broadcast (0), whisper (2), ...
-    :ivar sender: the id of the node that says it sent this, in the type it was sent in
-        (bytes, or str from JavaScript nodes). Nobody vouches for it.
-    :ivar time: the sender's stamp, in seconds since 1970, UTC.
-    :ivar payload: the sub-flag and the packets.
+    :ivar items: what the body says: main flag, sender, time, sub-flag, packets.
     :ivar frames: frames made so far, by how they are wrapped (see `policy`).
     """
 
-    __slots__ = ("body", "flag", "frames", "id", "payload", "sender", "time")
+    __slots__ = ("body", "frames", "id", "items")
 
-    def __init__(
-        self,
-        ident: bytes,
-        body: bytes | memoryview,
-        flag: int,
-        sender: bytes | str,
-        time: float,
-        payload: tuple[Any, ...],
-    ) -> None:
+    def __init__(self, ident: bytes, body: bytes | memoryview, items: Sequence[Any]) -> None:
         self.id = ident
         self.body = body
-        self.flag = flag
-        self.sender = sender
-        self.time = time
-        self.payload = payload
-        self.frames: dict[object, bytes] = {}
+        self.items = items
+        self.frames: dict[object, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<Message {self.id[:4].hex()} flag={self.flag} payload={self.payload!r:.80}>"
+
+    @property
+    def flag(self) -> int:
+        """How it travels: broadcast (0), whisper (2), ..."""
+        return self.items[0]  # type: ignore[no-any-return]
+
+    @property
+    def sender(self) -> bytes | str:
+        """
+        The id of the node that says it sent this; nobody vouches for it.
+
+        In the type it was sent in: bytes, or str from JavaScript nodes.
+        """
+        return self.items[1]  # type: ignore[no-any-return]
+
+    @property
+    def time(self) -> float:
+        """The sender's stamp, in seconds since 1970, UTC."""
+        return self.items[2]  # type: ignore[no-any-return]
+
+    @property
+    def payload(self) -> tuple[Any, ...]:
+        """The sub-flag and the packets."""
+        return tuple(self.items[3:])
 
     @property
     def size(self) -> int:
@@ -85,17 +94,17 @@ def build(
     :param appendix: bytes behind the array: they change the id and nothing else.
     :raises NotSendable: see `codec.encode`.
     """
-    payload = tuple(payload)
-    body = codec.encode(flag, sender, time, payload) + appendix
-    return Message(sha256(body).digest(), body, flag, sender, time, payload)
+    items = (flag, sender, time, *payload)
+    body = codec.encode(items)
+    if appendix:
+        body += appendix
+    return Message(sha256(body).digest(), body, items)
 
 
 def with_appendix(message: Message, appendix: bytes) -> Message:
     """The same message under another id: ``appendix`` is put behind its array."""
     body = bytes(message.body) + appendix
-    return Message(
-        sha256(body).digest(), body, message.flag, message.sender, message.time, message.payload
-    )
+    return Message(sha256(body).digest(), body, message.items)
 
 
 def parse(ident: bytes, body: bytes | memoryview) -> Message:
@@ -110,14 +119,19 @@ def parse(ident: bytes, body: bytes | memoryview) -> Message:
     if sha256(body).digest() != ident:
         raise ChecksumMismatch
     try:
-        return _read(ident, body)
+        items = codec.decode(body)
+        if type(items[0]) is int and type(items[1]) is bytes and type(items[2]) is int:
+            # What every node but JavaScript ones sends.
+            if len(items) > 3 and len(items[1]) <= MAX_ID:
+                return Message(ident, body, items)
+        _check_fields(items)
     except ContentError as error:
         error.message_id = ident
         raise
+    return Message(ident, body, items)
 
 
-def _read(ident: bytes, body: bytes | memoryview) -> Message:
-    items = codec.decode(body)
+def _check_fields(items: Sequence[Any]) -> None:
     flag, sender, time = items[:3]
     if type(flag) is not int:
         raise BadField(f"a main flag is an integer, not {type(flag).__name__}")
@@ -129,7 +143,6 @@ def _read(ident: bytes, body: bytes | memoryview) -> Message:
         raise BadField(f"a time stamp is a number of seconds, not {time!r:.40}")
     if len(items) < 4:
         raise BadField("a message without a sub-flag")
-    return Message(ident, body, flag, sender, time, tuple(items[3:]))
 
 
 def as_bytes(ident: bytes | str) -> bytes:

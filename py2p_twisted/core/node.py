@@ -37,7 +37,7 @@ from py2p_twisted.core.actions import (
     Replied,
     WakeAt,
 )
-from py2p_twisted.core.clock import NetworkClock
+from py2p_twisted.core.clock import ACCEPTED, NetworkClock
 from py2p_twisted.core.connection import (
     Connection,
     Handshake,
@@ -151,6 +151,11 @@ class Node:
         self._wall = 0.0
         self._wake: float | None = None
         self._closed = False
+
+    @property
+    def relays(self) -> bool:
+        """Whether there is anybody to relay to."""
+        return len(self.links.open) > 1
 
     # --- bookkeeping ---------------------------------------------------------------
 
@@ -452,7 +457,7 @@ class Node:
         """Send a message of our own to every neighbour, and no further."""
         peers = self.links.open
         if peers:
-            self._effects.relay(message, list(peers))
+            self._effects.relay(message, peers)
 
     def send_to(self, link: Connection, message: Message, now: float) -> None:
         """Send a message of our own to one peer."""
@@ -517,12 +522,15 @@ class Node:
 
         :raises ContentError: it cannot be used.
         """
-        sub = message.payload[0]
+        flag, _, stamp, sub = message.items[:4]
         built_in = type(sub) is int and sub in _BUILT_IN
-        if message.flag == flags.BROADCAST:
+        if flag == flags.BROADCAST:
             if built_in and self._misplaced(message, sub):
                 raise BadField(f"sub-flag {sub} is between neighbours, and this one was flooded")
-            if not self.clock.accepts(message.time, self._wall):
+            # Our own clock is asked first, and here: nearly always it agrees.
+            if not -ACCEPTED <= stamp - self._wall <= ACCEPTED and not self.clock.accepts(
+                stamp, self._wall
+            ):
                 self._stale(link, message)
                 return
             self.flood.relay(message, link, self._now)

@@ -43,9 +43,8 @@ class Composer:
         self._sender = sender
         self._max_message = max_message
         self._guard = guard if guard is not None else nullcontext()
-        # ids of the latest second -> how many equal messages it has had
-        self._second = 0
-        self._used: dict[bytes, int] = {}
+        # (the latest second, its ids, and for ids used more than once: how often)
+        self._latest: tuple[int, dict[bytes, bytes], dict[bytes, int]] = (0, {}, {})
         self._back_in_time = 0
 
     def compose(self, flag: int, payload: Iterable[Any], wall: float) -> Message:
@@ -59,36 +58,37 @@ class Composer:
         :raises NotSendable: a packet has no encoding.
         :raises MessageTooLarge: the body exceeds ``max_message``.
         """
-        message = build(flag, self._sender, int(wall) + self.correction, payload)
+        stamp = int(wall) + self.correction
+        message = build(flag, self._sender, stamp, payload)
         if len(message.body) > self._max_message:
             raise MessageTooLarge(len(message.body), self._max_message)
         if flag != flags.BROADCAST:
             # Only broadcasts are told apart by their ids.
             return message
+        second, used, _ = self._latest
+        # setdefault is atomic, so the usual case needs no lock.
+        if stamp == second and used.setdefault(message.id, message.id) is message.id:
+            return message
         with self._guard:
-            return self._make_fresh(message)
+            return self._make_fresh(message, stamp)
 
-    def _make_fresh(self, message: Message) -> Message:
-        stamp = int(message.time)
-        used = self._used
-        if stamp > self._second:
-            self._second = stamp
-            used.clear()
-        elif stamp < self._second:
+    def _make_fresh(self, message: Message, stamp: int) -> Message:
+        second, used, counts = self._latest
+        if stamp > second:
+            self._latest = (stamp, {message.id: message.id}, {})
+            return message
+        if stamp < second:
             # The clock was set back, into seconds whose ids are forgotten. A counter
             # that only grows, of a width of its own, makes every id new.
             self._back_in_time += 1
             return with_appendix(message, self._back_in_time.to_bytes(5, "big"))
-        base = message.id
-        count = used.get(base, 0)
-        if not count:
-            used[base] = 1
+        if used.setdefault(message.id, message.id) is message.id:
             return message
+        count = counts.get(message.id, 0)
         while True:
             fresh = with_appendix(message, count.to_bytes(2 if count < 0x10000 else 4, "big"))
             count += 1
-            if fresh.id not in used:
+            if used.setdefault(fresh.id, fresh.id) is fresh.id:
                 break
-        used[base] = count
-        used[fresh.id] = 1
+        counts[message.id] = count
         return fresh

@@ -76,19 +76,22 @@ class PlainPolicy:
         """
         method = self._method
         frames = message.frames
+        if frames is None:
+            frames = message.frames = {}
         frame = frames.get(method)
         if frame is None:
-            frame = frames[method] = wrap(message.content, method)
+            frame = frames[method] = wrap(message, method)
         return frame
 
 
-def wrap(content: bytes, method: int | None) -> bytes:
+def wrap(message: Message, method: int | None) -> bytes:
     """Wrap checksum and body into a frame, with the codec if that is of use."""
+    body = message.body
     if method is None:
-        return compression.wrap_plain(content)
+        return compression.wrap_plain(message.content)
     if method == flags.ZLIB:
-        if compression.shrinks(content):
-            # Level 1: three times as fast as the default, a few percent larger.
-            return compression.wrap_compressed(compression.compress(content, method, level=1))
-        return compression.wrap_stored(content)
-    return compression.wrap_compressed(compression.compress(content, method))
+        if len(body) < compression.WORTH_COMPRESSING or not compression.shrinks(body):
+            return compression.wrap_stored(message.id, body)
+        # Level 1: three times as fast as the default, a few percent larger.
+        return compression.wrap_compressed(compression.compress(message.content, method, level=1))
+    return compression.wrap_compressed(compression.compress(message.content, method))

@@ -30,16 +30,19 @@ class SeenCache:
     :ivar ids: the set itself, for a lookup without a call on the hot path. Read only.
     """
 
-    __slots__ = ("_bucket", "_capacity", "_counts", "_order", "_window", "ids")
+    __slots__ = ("_bucket", "_capacity", "_dropped", "_marks", "_next_mark", "_order", "_window", "ids")
 
     def __init__(self, window: float = WINDOW, capacity: int = CAPACITY) -> None:
         self.ids: set[bytes] = set()
         self._window = window
         self._capacity = capacity
         self._bucket = window / _BUCKETS
+        # the ids, oldest first
         self._order: deque[bytes] = deque()
-        # [first arrival, how many], oldest first
-        self._counts: deque[list[float]] = deque()
+        # (when a bucket began, how many ids there had ever been by then), oldest first
+        self._marks: deque[tuple[float, int]] = deque()
+        self._next_mark = float("-inf")
+        self._dropped = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,34 +59,26 @@ class SeenCache:
         ids = self.ids
         if ident in ids:
             return False
+        if now >= self._next_mark:
+            self._begin_bucket(now)
         ids.add(ident)
         self._order.append(ident)
-        counts = self._counts
-        if counts and now - counts[-1][0] < self._bucket:
-            counts[-1][1] += 1
-            if len(ids) > self._capacity:
-                self._drop(1)
-        else:
-            counts.append([now, 1])
-            self._expire(now)
+        if len(ids) > self._capacity:
+            self._drop(1)
         return True
 
-    def _expire(self, now: float) -> None:
-        """Called once per bucket: drop the buckets whose youngest id is past the window."""
-        counts = self._counts
-        while len(counts) > 1 and now - counts[1][0] >= self._window:
-            self._drop(int(counts[0][1]))
-        if len(self.ids) > self._capacity:
-            self._drop(len(self.ids) - self._capacity)
+    def _begin_bucket(self, now: float) -> None:
+        """Once in a while: forget the buckets whose youngest id is past the window."""
+        marks = self._marks
+        marks.append((now, self._dropped + len(self._order)))
+        self._next_mark = now + self._bucket
+        # The ids of a bucket are younger than its own mark and older than the next one.
+        while len(marks) > 1 and now - marks[1][0] >= self._window:
+            marks.popleft()
+            self._drop(marks[0][1] - self._dropped)
 
     def _drop(self, number: int) -> None:
-        counts, order, ids = self._counts, self._order, self.ids
+        order, ids = self._order, self.ids
         for _ in range(number):
             ids.discard(order.popleft())
-        while number:
-            oldest = counts[0]
-            taken = min(number, int(oldest[1]))
-            oldest[1] -= taken
-            number -= taken
-            if not oldest[1] and len(counts) > 1:
-                counts.popleft()
+            self._dropped += 1

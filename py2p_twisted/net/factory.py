@@ -170,6 +170,8 @@ class MeshFactory(Factory):
         :param address: where others can dial it.
         :param composer: stamps and encodes; one that is shared with other threads, perhaps.
         """
+        # One call less for every message.
+        self.deliver = self.application.message_received  # type: ignore[method-assign]
         self.node = Node(
             ident=ident,
             network=self.network,
@@ -270,7 +272,7 @@ class MeshFactory(Factory):
         self.flush()
 
     def _originate(self, message: Message) -> None:
-        if message.flag == flags.BROADCAST:
+        if message.items[0] == flags.BROADCAST:
             self.node.broadcast(message, self.now())
         else:
             self.node.whisper(message)
@@ -328,7 +330,7 @@ class MeshFactory(Factory):
             self.application.sent(message, links)
 
     def deliver(self, message: Message, link: Connection) -> None:
-        """Give a message to the application."""
+        """Give a message to the application; `start` puts its own method in place of this."""
         self.application.message_received(message, link)
 
     # --- actions: the core's decisions ------------------------------------------------------------

@@ -431,6 +431,12 @@ def compose(factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any]) -
     :raises NotSendable: a packet has no encoding.
     :raises MessageTooLarge: the message exceeds ``max_message``.
     """
+    if flag is not flags.BROADCAST or sub is not flags.BROADCAST:
+        _check_flags(flag, sub)
+    return factory.node.composer.compose(flag, (sub, *packets), factory.wall())
+
+
+def _check_flags(flag: object, sub: object) -> None:
     for name, number in (("flag", flag), ("type", sub)):
         if type(number) is not int or not 0 <= number < 2**64:
             raise BadArgument(f"{name} is a number from base.flags, not {number!r}")
@@ -441,7 +447,6 @@ def compose(factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any]) -
             f"type={sub} is spoken between nodes; applications use broadcast, whisper, "
             f"or numbers from {flags.FIRST_FREE} on"
         )
-    return factory.node.composer.compose(flag, (sub, *packets), factory.wall())
 
 
 def to_address(value: str | tuple[str, int]) -> Address:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
@@ -125,7 +126,7 @@ class SocketTestCase(SynchronousTestCase):
     def chain(self, length: int, **options: Any) -> list[StillSocket]:
         """Sockets of which each is connected to the next."""
         sockets = [self.world.socket(**options) for _ in range(length)]
-        for one, other in zip(sockets, sockets[1:]):
+        for one, other in pairwise(sockets):
             self.join(one, other)
         return sockets
 

@@ -68,9 +68,11 @@ class SeedDocumentTests(SocketTestCase):
 
     def test_08_ssl_needs_cryptography(self) -> None:
         """Without its libraries, asking for SSL is an ImportError when the socket is made."""
-        with mock.patch.dict("sys.modules", {"twisted.internet.ssl": None}):
-            with self.assertRaises(ImportError) as caught:
-                self.world.socket("10.0.0.1", 1, prot=base.Protocol("mesh", "SSL"))
+        with (
+            mock.patch.dict("sys.modules", {"twisted.internet.ssl": None}),
+            self.assertRaises(ImportError) as caught,
+        ):
+            self.world.socket("10.0.0.1", 1, prot=base.Protocol("mesh", "SSL"))
         self.assertIn("cryptography", str(caught.exception))
 
     def test_09_the_default_is_plain_text(self) -> None:

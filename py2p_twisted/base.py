@@ -402,7 +402,8 @@ class message:
     @property
     def packets(self) -> Packets:
         """The sub-flag, and then what the sender gave to ``send`` or ``reply``."""
-        return Packets(self._msg.payload)
+        found = self._msg
+        return Packets(found.payload if isinstance(found, InternalMessage) else found.items[3:])
 
     @property
     def sender(self) -> bytes | str:

@@ -146,9 +146,9 @@ class mesh_socket(base_socket):
         self._table: Mapping[bytes, mesh_connection] = MappingProxyType({})
         self._table_changed = threading.Condition()
         self._worker: Worker | None = None
-        self._inbox = Inbox(max_waiting, max_waiting_bytes)
+        self._inbox = Inbox(max_waiting, max_waiting_bytes, lambda item: len(item.body))
         # What callbacks have not been asked about yet.
-        self._unhandled = Inbox(max_waiting, max_waiting_bytes)
+        self._unhandled = Inbox(max_waiting, max_waiting_bytes, lambda item: len(item[0].body))
         self._thread = reactor_thread(reactor)
         self._reactor = self._thread.ensure_running()
         announced = out_addr
@@ -527,7 +527,7 @@ class mesh_socket(base_socket):
         if received.items[3] not in _QUEUED:
             self._print(4, "ignoring a message of type {}", received.items[3])
             return
-        lost = self._inbox.put(received, len(received.body))
+        lost = self._inbox.extend((received,), len(received.body))
         if lost:
             self._gap(lost)
         if self._worker is not None:
@@ -546,13 +546,23 @@ class _Bridge(Application):
     def __init__(self, sock: mesh_socket) -> None:
         self._sock = sock
 
+    def messages_received(self, arrived: Sequence[tuple[_CoreMessage, Connection]]) -> None:
+        sock = self._sock
+        if sock._worker is not None:
+            super().messages_received(arrived)
+            return
+        messages = [item for item, _ in arrived if item.items[3] in _QUEUED]
+        lost = sock._inbox.extend(messages, sum([len(item.body) for item in messages]))
+        if lost:
+            sock._gap(lost)
+
     def message_received(self, received: _CoreMessage, link: Connection) -> None:
         sock = self._sock
         worker = sock._worker
         if worker is None:
             sock._queue(received)
             return
-        lost = sock._unhandled.put((received, link), len(received.body))
+        lost = sock._unhandled.extend(((received, link),), len(received.body))
         if lost:
             # Their jobs are still there, so no new one is needed.
             sock._gap([item for item, _ in lost])

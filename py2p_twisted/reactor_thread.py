@@ -197,7 +197,9 @@ class Handover:
         self._thread = thread
         self._reactor = reactor
         self._queue = queue
-        self._room = threading.Condition()
+        # The lock by itself is taken for every message: a Condition's would cost more.
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         self._given = 0
         self._blocked = 0
         self._closed = ""
@@ -218,7 +220,7 @@ class Handover:
         """
         queue = self._queue
         size = len(message.body)
-        with self._room:
+        with self._lock:
             if self._given - queue.taken > HANDOVER_LIMIT:
                 self._wait(timeout)
             if self._closed:
@@ -347,11 +349,16 @@ class Inbox:
     is something to take, so a reader can never hold up the reactor.
     """
 
-    def __init__(self, max_messages: int, max_bytes: int) -> None:
+    def __init__(
+        self, max_messages: int, max_bytes: int, size_of: Callable[[Any], int]
+    ) -> None:
+        """
+        :param size_of: the bytes of one item.
+        """
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        # (what, bytes), oldest first
-        self._items: deque[tuple[Any, int]] = deque()
+        self._size_of = size_of
+        self._items: deque[Any] = deque()
         self._changed = threading.Condition()
         self._taking = threading.Lock()
         self._sleeping = False
@@ -365,17 +372,17 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Any, size: int) -> Sequence[Any]:
+    def extend(self, items: Sequence[Any], size: int) -> Sequence[Any]:
         """
-        Add a message; called by one thread only.
+        Add messages; called by one thread only.
 
+        :param size: their bytes, together.
         :return: the oldest ones, where they had to make room.
         """
-        items = self._items
-        items.append((item, size))
+        self._items.extend(items)
         self._put_bytes += size
         lost: Sequence[Any] = ()
-        if len(items) > self._max_messages or self._put_bytes > self._room_until:
+        if len(self._items) > self._max_messages or self._put_bytes > self._room_until:
             lost = self._make_room()
         if self._sleeping:
             self._sleeping = False
@@ -385,7 +392,7 @@ class Inbox:
 
     def _make_room(self) -> list[Any]:
         items = self._items
-        lost = []
+        lost: list[Any] = []
         while True:
             gone = self._taken_bytes + self._lost_bytes
             self._room_until = gone + self._max_bytes
@@ -393,10 +400,10 @@ class Inbox:
             if not full and len(items) <= self._max_messages:
                 return lost
             try:
-                oldest, size = items.popleft()
+                oldest = items.popleft()
             except IndexError:  # a reader was faster
                 return lost
-            self._lost_bytes += size
+            self._lost_bytes += self._size_of(oldest)
             lost.append(oldest)
 
     def take(self, most: int = 1) -> list[Any]:
@@ -404,15 +411,12 @@ class Inbox:
         found: list[Any] = []
         popleft = self._items.popleft
         with self._taking:
-            taken = 0
             try:
                 for _ in range(most):
-                    item, size = popleft()
-                    taken += size
-                    found.append(item)
+                    found.append(popleft())
             except IndexError:
                 pass
-            self._taken_bytes += taken
+            self._taken_bytes += sum(map(self._size_of, found))
         return found
 
     def wait(self, timeout: float | None, most: int = 1) -> list[Any]:

@@ -27,8 +27,8 @@ class Effects(Protocol):
     def send(self, message: Message, link: Connection) -> None:
         """Send one message to one peer, as ``link.policy.frame(message)``."""
 
-    def relay(self, message: Message, links: Sequence[Connection]) -> None:
-        """Send one message to several peers."""
+    def relay(self, messages: Sequence[Message], links: Sequence[Connection]) -> None:
+        """Send messages to several peers, in order: what a turn has brought, at once."""
 
     def deliver(self, message: Message, link: Connection) -> None:
         """Give a message that came in over ``link`` to the application."""

@@ -28,7 +28,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, Final
 
 import msgpack
@@ -70,39 +72,111 @@ def encode(items: tuple[Any, ...]) -> bytes:
     :raises NotSendable: a value has no encoding, is nested too deeply, or there are
         too many of them.
     """
+    return _pack(items)
+
+
+def encode_aligned(
+    flag: int, sender: bytes, time: int, payload: tuple[Any, ...], offset: int
+) -> bytes:
+    """
+    Write a body whose length, plus ``offset``, is a multiple of eight.
+
+    MessagePack has several encodings for most values. The headers of the array, the sender
+    and the time are chosen so wide that the sum comes out; every decoder reads them alike.
+
+    May be called from any thread.
+
+    :param payload: sub-flag and packets.
+    :raises NotSendable: see `encode`.
+    """
+    packed = _pack(payload, 3)
+    count = len(payload)
+    # An array's header of its own: the items are wanted, in a longer array.
+    skip = 1 if count < 16 else 3 if count < 0x10000 else 5
+    prefixes = _prefixes(flag, sender, time, count)
+    missing = -(offset + len(prefixes[0]) + len(packed) - skip) % 8
+    return prefixes[missing] + packed[skip:]
+
+
+#: Bytes to be added -> wider by so much: the array's header, the sender's, the time.
+_WIDER: Final = (
+    (0, 0, 0), (0, 1, 0), (2, 0, 0), (0, 3, 0), (0, 0, 4), (0, 1, 4), (2, 0, 4), (0, 3, 4),
+)  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _prefixes(flag: int, sender: bytes, time: int, count: int) -> tuple[bytes, ...]:
+    """
+    What stands before the payload of ``count`` items, from the shortest to 7 bytes longer.
+
+    Kept, because the messages of one second share it.
+    """
+    return tuple(_prefix(flag, sender, time, count, more) for more in range(8))
+
+
+def _prefix(flag: int, sender: bytes, time: int, count: int, more: int) -> bytes:
+    for_array, for_sender, for_time = _WIDER[more]
+    items = count + 3
+    if items < 16:
+        array = bytes([0x90 + items]) if not for_array else b"\xdc" + items.to_bytes(2, "big")
+    elif items < 0x10000 and not for_array:
+        array = b"\xdc" + items.to_bytes(2, "big")
+    else:
+        array = b"\xdd" + items.to_bytes(4, "big")
+    size = len(sender)
+    who = {
+        0: b"\xc4" + size.to_bytes(1, "big"),
+        1: b"\xc5" + size.to_bytes(2, "big"),
+        3: b"\xc6" + size.to_bytes(4, "big"),
+    }[for_sender]
+    when = b"\xcf" + time.to_bytes(8, "big") if for_time else b"\xce" + time.to_bytes(4, "big")
+    return array + bytes(_pack_flag(flag)) + who + sender + when
+
+
+def _pack_flag(flag: int) -> bytes:
+    packed: bytes = msgpack.packb(flag)
+    return packed
+
+
+def _pack(items: tuple[Any, ...], others: int = 0) -> bytes:
+    """MessagePack of a tuple, after a check of what is in it, besides so many others."""
+    if len(items) + others >= MAX_ELEMENTS:
+        raise NotSendable(f"a message holds at most {MAX_ELEMENTS} values")
     for item in items:
         if type(item) not in _SCALARS:
-            _check_sendable(items)
+            _check_sendable(items, others)
             break
     try:
         packer = _packers.pop()
     except IndexError:
         packer = msgpack.Packer(use_bin_type=True)
     try:
-        body: bytes = packer.pack(items)
+        packed: bytes = packer.pack(items)
         _packers.append(packer)
     except OverflowError as error:
-        raise NotSendable(f"integers reach from -2**63 to 2**64-1: {_name_overflow(items)}") from error
+        raise NotSendable(
+            f"integers reach from -2**63 to 2**64-1: {_name_overflow(items)}"
+        ) from error
     except UnicodeEncodeError as error:
         raise NotSendable(f"text with lone surrogates cannot be sent: {error.object!r}") from error
     except (TypeError, ValueError) as error:
         raise NotSendable(f"a packet cannot be sent: {error}") from error
-    return body
+    return packed
 
 
-def _check_sendable(items: tuple[Any, ...]) -> None:
+def _check_sendable(items: tuple[Any, ...], others: int) -> None:
     """
     Walk through nested packets, because the encoder itself is more generous than the wire.
 
     It would quietly write bytearrays as bytes and extension types as such.
     """
-    count = 0
+    count = others
     # (value, depth); a plain stack, so that deep nesting cannot exhaust Python's own
     todo: list[tuple[Any, int]] = [(items, 1)]
     while todo:
         value, depth = todo.pop()
         count += 1
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and not isinstance(value, msgpack.ExtType):
             children: Iterable[Any] = value
         elif isinstance(value, dict):
             for key in value:
@@ -143,30 +217,36 @@ def _name_overflow(items: tuple[Any, ...]) -> str:
     return "a number is out of range"
 
 
-def decode(body: bytes | memoryview) -> list[Any]:
+def decode(body: bytes | memoryview) -> Sequence[Any]:
     """
     Read a body's array; bytes behind it are ignored.
 
-    :return: a new list of at least three items, whose types are not checked yet.
+    :return: at least three items, whose types are not checked yet. Arrays among them are
+        lists, as they are in every implementation.
     :raises MalformedMessage: no MessagePack array of three or more items.
     :raises ContentError: an array, but one that this node is not willing or able to hold.
     """
     if len(body) <= MAX_ELEMENTS:
         try:
-            value = msgpack.unpackb(
-                body,
-                use_list=True,
-                raw=False,
-                strict_map_key=False,
-                max_array_len=_NARROW,
-                max_map_len=_NARROW,
-            )
+            # As tuples: of scalars alone, as most are, the garbage collector lets go of them.
+            value = _unpack_flat(body)
         except msgpack.ExtraData as extra:
             value = extra.unpacked
         except (ValueError, TypeError, OverflowError):
             # Wide, damaged or odd. Which of them, the careful way tells.
             value = _decode_carefully(body)
+        else:
+            if type(value) is tuple:
+                for item in value:
+                    if type(item) not in _SCALARS:
+                        break
+                else:
+                    if len(value) > 2:
+                        return value
     else:
+        value = _decode_carefully(body)
+    if type(value) is tuple:
+        # Something nested in it: once more, with lists.
         value = _decode_carefully(body)
     if type(value) is not list:
         raise MalformedMessage(f"a message is an array, not {type(value).__name__}")
@@ -177,6 +257,16 @@ def decode(body: bytes | memoryview) -> list[Any]:
             _check_depth(value)
             break
     return value
+
+
+_unpack_flat: Final = partial(
+    msgpack.unpackb,
+    use_list=False,
+    raw=False,
+    strict_map_key=False,
+    max_array_len=_NARROW,
+    max_map_len=_NARROW,
+)
 
 
 def _decode_carefully(body: bytes | memoryview) -> object:
@@ -218,6 +308,9 @@ def _freeze(key: Any) -> Any:
     return tuple(_freeze(item) for item in key) if isinstance(key, list) else key
 
 
+_NESTING: Final = frozenset({list, tuple, dict})
+
+
 def _check_depth(value: object) -> None:
     level: list[Any] = [value]
     depth = 0
@@ -227,8 +320,8 @@ def _check_depth(value: object) -> None:
             raise TooDeep(f"a message nests at most {MAX_DEPTH} deep")
         below: list[Any] = []
         for container in level:
-            items = container.values() if type(container) is dict else container
-            below += [item for item in items if type(item) is list or type(item) is dict]
+            items = chain(container, container.values()) if type(container) is dict else container
+            below += [item for item in items if type(item) in _NESTING]
         level = below
 
 

@@ -4,8 +4,9 @@ Four codecs, always capped; and zlib streams that cost next to nothing.
 A frame's content (checksum and body) is compressed as a whole or not at all. Plain 0.6
 nodes reassemble frames wrongly when a read ends exactly four bytes into the next frame;
 as they read 1,024 bytes at a time, that cannot happen while every frame's total length is
-a multiple of eight. The padding that this takes stands *behind the compressed stream*,
-where every decompressor ignores it, so the body and its id stay as they are::
+a multiple of eight. Our own bodies are encoded so that plain frames are (`outgoing`). For
+others' the padding stands *behind a compressed stream*, where every decompressor ignores
+it (lzma alone excepted), so the body and its id stay as they are::
 
     00 00 00 5c   78 01 | 01 | 4d 00 b2 ff | content... | adler32 | 00 00 00
     length        zlib    last, stored: size and ~size    checksum  padding
@@ -38,12 +39,16 @@ METHODS: Final = (flags.ZLIB, flags.GZIP, flags.BZ2, flags.LZMA)
 #: bytes that they read at a time. Source: wire, "Padding".
 GRID: Final = 8
 
+#: Bytes of a plain frame before its body: the length and the checksum.
+FRAME_HEAD: Final = 36
+
 #: Bodies from this size on are worth a try at compressing them.
 WORTH_COMPRESSING: Final = 4096
 
 _SAMPLE: Final = 1024
 
 _SIZE = Struct("!I")
+_pack_size = _SIZE.pack
 _STORED_BLOCK = Struct("<BHH")
 _stored_head = Struct("<3sHH").unpack_from
 _LARGEST_BLOCK: Final = 0xFFFF
@@ -143,9 +148,13 @@ def looks_like(data: bytes | memoryview, start: int) -> int | None:
     return None
 
 
-def wrap_plain(content: bytes) -> bytes:
-    """A whole frame, uncompressed and unpadded."""
-    return _SIZE.pack(len(content)) + content
+def wrap_plain(ident: bytes, body: bytes | memoryview) -> bytes:
+    """
+    A whole frame, uncompressed and unpadded.
+
+    :param ident: the checksum, which stands before the body.
+    """
+    return b"".join((_pack_size(len(body) + 32), ident, body))
 
 
 def wrap_stored(ident: bytes, body: bytes | memoryview) -> bytes:
@@ -187,8 +196,15 @@ def _make_ends(size: int) -> tuple[bytes, bytes]:
     return ends
 
 
-def wrap_compressed(stream: bytes) -> bytes:
-    """A whole frame from a compressed stream, padded to the grid."""
+def wrap_compressed(stream: bytes, method: int = flags.ZLIB) -> bytes:
+    """
+    A whole frame from a compressed stream, padded to the grid.
+
+    Except lzma's: its one-shot decompressor takes what stands behind a stream for the
+    beginning of another one, and refuses the whole.
+    """
+    if method == flags.LZMA:
+        return _pack_size(len(stream)) + stream
     return _pad([b"", stream], len(stream))
 
 

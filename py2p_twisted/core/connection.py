@@ -26,11 +26,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from py2p_twisted.core import compression, flags
+from py2p_twisted.core.codec import encode_aligned
 from py2p_twisted.core.framing import MAX_GREETING, FrameDecoder, largest_frame
-from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, parse
+from py2p_twisted.core.message import MAX_ID, Message, as_bytes, parse
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.policy import PlainPolicy, Policy
 from py2p_twisted.errors import (
@@ -118,8 +120,10 @@ class Router(Protocol):
 
     #: Called with a debug level, a format and its arguments, when set.
     trace: Callable[..., None] | None
-    #: Whether there is anybody to relay to, so that received frames are worth keeping.
-    relays: bool
+
+    @property
+    def relays(self) -> bool:
+        """Whether there is anybody to relay to, so that received frames are worth keeping."""
 
     def introduced(self, link: Connection, handshake: Handshake) -> None:
         """A first, well-formed handshake has come."""
@@ -267,7 +271,10 @@ class Connection:
         else:
             body = memoryview(chunk)[begin + 32 : end]
         if begin == start:
-            return parse(ident, body)
+            message = parse(ident, body)
+            if self._router.relays and not (stop - start + 4) % compression.GRID:
+                message.frames = {flags.ZLIB: chunk[start - 4 : stop]}
+            return message
         try:
             message = parse(ident, body)
         except ChecksumMismatch:
@@ -456,13 +463,7 @@ def read_address(value: object) -> Address | None:
 def greeting(
     own_id: bytes, network: str, address: Address, wall: int, methods: tuple[int, ...]
 ) -> Message:
-    """
-    Our handshake, padded so that the frames behind it stand on the grid.
-
-    Handshakes are always plain, so the padding has to stand behind the array. It is part of
-    the body, but nobody compares the id of a handshake with anything.
-    """
+    """Our handshake, of a length that puts the frames behind it on the grid."""
     payload = (flags.HANDSHAKE, own_id, network, list(address), list(methods))
-    message = build(flags.WHISPER, own_id, wall, payload)
-    padding = -(4 + 32 + message.size) % compression.GRID
-    return build(flags.WHISPER, own_id, wall, payload, appendix=bytes(padding)) if padding else message
+    body = encode_aligned(flags.WHISPER, own_id, wall, payload, compression.FRAME_HEAD)
+    return Message(sha256(body).digest(), body, (flags.WHISPER, own_id, wall, *payload))

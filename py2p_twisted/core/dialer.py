@@ -353,9 +353,9 @@ class Dialer:
             key=lambda item: (not item.pinned, not item.lost, item.next),
         ):
             if not self._wanted(entry):
-                # Connected in another way, or enough without it. It stays in the book.
-                if not self._needed() or self._is_connected(entry):
-                    entry.next = None
+                # Being dialled, connected in another way, or not needed. It stays in the
+                # book; left due, it would wake us again at once and for ever.
+                entry.next = None
                 continue
             if len(self._under_way) >= MOST_AT_ONCE:
                 break

@@ -13,6 +13,8 @@ Source: wire specification, section 9; faults R10, B9; delivery design, rule 13.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from typing import Final
 
 from py2p_twisted.core.actions import Effects
 from py2p_twisted.core.connection import Connection
@@ -20,6 +22,10 @@ from py2p_twisted.core.links import Links
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.core.settings import Settings
+
+#: Bytes of one read that wait to be relayed at most: compressed, a read of 64 KiB can
+#: hold a thousand times as much.
+_MOST_WAITING: Final = 256 * 1024
 
 
 class Flood:
@@ -32,6 +38,9 @@ class Flood:
         self._links = links
         self._effects = effects
         self._settings = settings
+        # what the read that is being dealt with has brought for others
+        self._onward: list[Message] = []
+        self._waiting = 0
         # (when it was sent, message), while there was nobody to send it to
         self._unsent: deque[tuple[float, Message]] = deque(maxlen=settings.unsent_messages)
 
@@ -40,21 +49,35 @@ class Flood:
         """Own messages that wait for a first peer."""
         return len(self._unsent)
 
-    def originate(self, message: Message, now: float) -> None:
-        """Send a broadcast of our own to every peer."""
-        self._seen.add(message.id, now)
+    def originate(self, messages: Sequence[Message], now: float) -> None:
+        """Send broadcasts of our own to every peer."""
+        remember = self._seen.add
+        for message in messages:
+            remember(message.id, now)
         peers = self._links.open
         if peers:
-            self._effects.relay(message, peers)
+            self._effects.relay(messages, peers)
         elif self._unsent.maxlen:
-            self._unsent.append((now, message))
+            self._unsent.extend((now, message) for message in messages)
 
     def relay(self, message: Message, came_by: Connection, now: float) -> None:
-        """Pass a broadcast on that has not been seen before."""
+        """Pass on a broadcast that has not been seen before, with the next `flush`."""
         self._seen.add(message.id, now)
+        self._onward.append(message)
+        self._waiting += len(message.body)
+        if self._waiting > _MOST_WAITING:
+            self.flush(came_by)
+
+    def flush(self, came_by: Connection) -> None:
+        """Pass on what one read has brought: to everybody but the peer it came by."""
+        messages = self._onward
+        if not messages:
+            return
+        self._onward = []
+        self._waiting = 0
         peers = self._links.open
         if len(peers) > 1 or peers[:1] != (came_by,):
-            self._effects.relay(message, [link for link in peers if link is not came_by])
+            self._effects.relay(messages, [link for link in peers if link is not came_by])
 
     def peer_joined(self, link: Connection, now: float) -> None:
         """Give a first peer what was sent before it came."""

@@ -120,10 +120,6 @@ def parse(ident: bytes, body: bytes | memoryview) -> Message:
         raise ChecksumMismatch
     try:
         items = codec.decode(body)
-        if type(items[0]) is int and type(items[1]) is bytes and type(items[2]) is int:
-            # What every node but JavaScript ones sends.
-            if len(items) > 3 and len(items[1]) <= MAX_ID:
-                return Message(ident, body, items)
         _check_fields(items)
     except ContentError as error:
         error.message_id = ident
@@ -133,6 +129,14 @@ def parse(ident: bytes, body: bytes | memoryview) -> Message:
 
 def _check_fields(items: Sequence[Any]) -> None:
     flag, sender, time = items[:3]
+    if (
+        type(flag) is int
+        and type(sender) is bytes
+        and type(time) is int
+        and len(items) > 3
+        and len(sender) <= MAX_ID
+    ):
+        return  # what every node but JavaScript ones sends
     if type(flag) is not int:
         raise BadField(f"a main flag is an integer, not {type(flag).__name__}")
     if type(sender) is not bytes and type(sender) is not str:

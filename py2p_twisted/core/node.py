@@ -228,8 +228,10 @@ class Node:
         try:
             link.receive_data(data, now)
         except LinkError as error:
+            self.flood.flush(link)
             self._close(link, error, flush=isinstance(error, _TOLD))
         else:
+            self.flood.flush(link)
             if link.waiting and link.progress is None and link.state is not State.CLOSED:
                 self._watch(link)
             if link.standby is not None:
@@ -449,15 +451,15 @@ class Node:
         self.dialer.dial_failed(dial, error, now)
         return self._decisions()
 
-    def broadcast(self, message: Message, now: float) -> None:
-        """Send a message of our own to everybody. Nothing has to be decided for that."""
-        self.flood.originate(message, now)
+    def broadcast(self, messages: Sequence[Message], now: float) -> None:
+        """Send messages of our own to everybody. Nothing has to be decided for that."""
+        self.flood.originate(messages, now)
 
-    def whisper(self, message: Message) -> None:
-        """Send a message of our own to every neighbour, and no further."""
+    def whisper(self, messages: Sequence[Message]) -> None:
+        """Send messages of our own to every neighbour, and no further."""
         peers = self.links.open
         if peers:
-            self._effects.relay(message, peers)
+            self._effects.relay(messages, peers)
 
     def send_to(self, link: Connection, message: Message, now: float) -> None:
         """Send a message of our own to one peer."""
@@ -676,7 +678,7 @@ class Node:
         request = self.composer.compose(
             flags.BROADCAST, (flags.REQUEST, request_id, target), self._wall
         )
-        self.broadcast(request, self._now)
+        self.broadcast((request,), self._now)
 
     def _dial_for_reply(self, address: Address, ident: bytes) -> None:
         if not self.dialer.is_ours(address):

@@ -39,8 +39,9 @@ class PlainPolicy:
     The rules towards nodes that speak 0.6 and no more.
 
     * Nothing but 0.6 is said to them, and renegotiation is never started.
-    * Every frame has a multiple of eight bytes (see `compression`); small bodies go in
-      stored streams, larger ones compressed where that gains anything.
+    * Every frame has a multiple of eight bytes (see `compression`). Bodies that are
+      aligned go in plain frames, others in stored streams, and large ones compressed
+      where that gains anything.
     * Where the peer takes no codec of ours the frame is plain, and its length what it is.
     """
 
@@ -87,11 +88,15 @@ class PlainPolicy:
 def wrap(message: Message, method: int | None) -> bytes:
     """Wrap checksum and body into a frame, with the codec if that is of use."""
     body = message.body
+    size = len(body)
     if method is None:
-        return compression.wrap_plain(message.content)
-    if method == flags.ZLIB:
-        if len(body) < compression.WORTH_COMPRESSING or not compression.shrinks(body):
+        return compression.wrap_plain(message.id, body)
+    if size < compression.WORTH_COMPRESSING or not compression.shrinks(body):
+        if not (size + compression.FRAME_HEAD) % compression.GRID:
+            return compression.wrap_plain(message.id, body)
+        if method == flags.ZLIB:
             return compression.wrap_stored(message.id, body)
+    if method == flags.ZLIB:
         # Level 1: three times as fast as the default, a few percent larger.
         return compression.wrap_compressed(compression.compress(message.content, method, level=1))
-    return compression.wrap_compressed(compression.compress(message.content, method))
+    return compression.wrap_compressed(compression.compress(message.content, method), method)

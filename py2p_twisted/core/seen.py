@@ -59,26 +59,28 @@ class SeenCache:
         ids = self.ids
         if ident in ids:
             return False
-        if now >= self._next_mark:
-            self._begin_bucket(now)
+        if now >= self._next_mark or len(ids) >= self._capacity:
+            self._tidy(now)
         ids.add(ident)
         self._order.append(ident)
-        if len(ids) > self._capacity:
-            self._drop(1)
         return True
 
-    def _begin_bucket(self, now: float) -> None:
-        """Once in a while: forget the buckets whose youngest id is past the window."""
+    def _tidy(self, now: float) -> None:
+        """Once in a while: begin a bucket, forget those that are past the window, make room."""
         marks = self._marks
-        marks.append((now, self._dropped + len(self._order)))
-        self._next_mark = now + self._bucket
+        if now >= self._next_mark:
+            marks.append((now, self._dropped + len(self._order)))
+            self._next_mark = now + self._bucket
         # The ids of a bucket are younger than its own mark and older than the next one.
         while len(marks) > 1 and now - marks[1][0] >= self._window:
             marks.popleft()
             self._drop(marks[0][1] - self._dropped)
+        if len(self.ids) >= self._capacity:
+            # A batch at a time costs less than one by one.
+            self._drop(max(1, self._capacity // _BUCKETS))
 
     def _drop(self, number: int) -> None:
-        order, ids = self._order, self.ids
-        for _ in range(number):
-            ids.discard(order.popleft())
-            self._dropped += 1
+        popleft = self._order.popleft
+        if number > 0:
+            self.ids.difference_update([popleft() for _ in range(number)])
+            self._dropped += number

@@ -14,6 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -55,7 +56,7 @@ from py2p_twisted.errors import (
     MeshError,
     Unreachable,
 )
-from py2p_twisted.net.flow import Pace, SendQueue
+from py2p_twisted.net.flow import TURN, Pace, SendQueue
 from py2p_twisted.net.protocol import MeshProtocol
 from py2p_twisted.net.reports import Reports
 
@@ -69,6 +70,11 @@ class Application:
 
     def message_received(self, message: Message, link: Connection) -> None:
         """A message has come in; ``link`` is the neighbour that brought it."""
+
+    def messages_received(self, arrived: Sequence[tuple[Message, Connection]]) -> None:
+        """Messages have come in with one read; by default each is told by itself."""
+        for message, link in arrived:
+            self.message_received(message, link)
 
     def peer_joined(self, link: Connection, first: bool) -> None:
         """A peer stands in the routing table; ``first``: it was empty."""
@@ -146,6 +152,9 @@ class MeshFactory(Factory):
         self._protocols: dict[MeshProtocol, None] = {}
         self._waiting: dict[int, Deferred[Any]] = {}
         self._all_gone: list[Deferred[None]] = []
+        #: What has arrived in this turn.
+        self._arrived: list[tuple[Message, Connection]] = []
+        self._arrived_bytes = 0
         self._snapshot: Mapping[bytes, Connection] = MappingProxyType({})
         self._performers: dict[type, Callable[[Any], None]] = {
             Dial: self._do_dial,
@@ -170,8 +179,6 @@ class MeshFactory(Factory):
         :param address: where others can dial it.
         :param composer: stamps and encodes; one that is shared with other threads, perhaps.
         """
-        # One call less for every message.
-        self.deliver = self.application.message_received  # type: ignore[method-assign]
         self.node = Node(
             ident=ident,
             network=self.network,
@@ -271,11 +278,13 @@ class MeshFactory(Factory):
         self.perform(actions)
         self.flush()
 
-    def _originate(self, message: Message) -> None:
-        if message.items[0] == flags.BROADCAST:
-            self.node.broadcast(message, self.now())
-        else:
-            self.node.whisper(message)
+    def _originate(self, messages: Sequence[Message]) -> None:
+        now = self.now()
+        for flag, run in groupby(messages, _flag_of):
+            if flag == flags.BROADCAST:
+                self.node.broadcast(tuple(run), now)
+            else:
+                self.node.whisper(tuple(run))
 
     # --- what transports do -------------------------------------------------------------------
 
@@ -304,34 +313,49 @@ class MeshFactory(Factory):
                 done.callback(None)
 
     def flush(self) -> None:
-        """Write what this turn has queued: one write a peer."""
+        """
+        End a turn: write what it has queued, one write a peer, then deliver what it has
+        brought. Relaying comes before the application, whatever that does.
+        """
         while self.dirty:
             dirty, self.dirty = self.dirty, []
             for protocol in dirty:
                 protocol.dirty = False
                 protocol.outbox.flush()
+        if self._arrived:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._arrived_bytes = 0
+        self.application.messages_received(arrived)
 
     # --- Effects: the core's data ---------------------------------------------------------------
 
     def send(self, message: Message, link: Connection) -> None:
         """Queue one message for one peer."""
-        self.relay(message, (link,))
+        self.relay((message,), (link,))
 
-    def relay(self, message: Message, links: Sequence[Connection]) -> None:
-        """Queue one message for several peers."""
+    def relay(self, messages: Sequence[Message], links: Sequence[Connection]) -> None:
+        """Queue messages for several peers."""
         dirty = self.dirty
         for link in links:
             protocol = link.owner
-            protocol.outbox.put(link.policy.frame(message))
+            frame = link.policy.frame
+            protocol.outbox.put([frame(message) for message in messages])
             if not protocol.dirty:
                 protocol.dirty = True
                 dirty.append(protocol)
         if self.watch_traffic:
-            self.application.sent(message, links)
+            for message in messages:
+                self.application.sent(message, links)
 
     def deliver(self, message: Message, link: Connection) -> None:
-        """Give a message to the application; `start` puts its own method in place of this."""
-        self.application.message_received(message, link)
+        """Keep a message for the application until the end of this turn."""
+        self._arrived.append((message, link))
+        self._arrived_bytes += len(message.body)
+        if self._arrived_bytes > TURN:
+            self._hand_over()
 
     # --- actions: the core's decisions ------------------------------------------------------------
 
@@ -452,6 +476,10 @@ class MeshFactory(Factory):
         self._wake = None
         if not self._closing:
             self._act(self.node.woken(self.now(), self.wall()))
+
+
+def _flag_of(message: Message) -> int:
+    return message.items[0]  # type: ignore[no-any-return]
 
 
 class _Outgoing(Factory):

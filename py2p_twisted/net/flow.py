@@ -21,7 +21,7 @@ Sizes are in bytes, times in seconds. Source: docs/design.rst, "Flow control"; f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITransport
@@ -131,8 +131,8 @@ class Outbox:
         self._drained: Callable[[], None] | None = None
         self._transport.registerProducer(self, True)
 
-    def put(self, frame: bytes) -> None:
-        """Queue a frame; `flush` sends it."""
+    def put(self, frames: Sequence[bytes]) -> None:
+        """Queue frames; `flush` sends them."""
         if self._closed:
             return
         if self.size > HIGH_WATER:
@@ -145,8 +145,8 @@ class Outbox:
             if not self._held and not self.slow:
                 self._held = True
                 self._pace.hold(self)
-        self._frames.append(frame)
-        self.size += len(frame)
+        self._frames.extend(frames)
+        self.size += sum(map(len, frames))
 
     def flush(self) -> None:
         """Write what is queued, as far as the transport takes it in this turn."""
@@ -273,10 +273,10 @@ class SendQueue:
     """
 
     def __init__(
-        self, reactor: IReactorTime, pace: Pace, send: Callable[[Message], None]
+        self, reactor: IReactorTime, pace: Pace, send: Callable[[Sequence[Message]], None]
     ) -> None:
         """
-        :param send: gives one message to the node.
+        :param send: gives messages to the node.
         """
         self.items: deque[Message | Callable[[], Any]] = deque()
         self.taken = 0
@@ -298,16 +298,10 @@ class SendQueue:
         self.armed = False
         if self._next_turn is not None or self._closed:
             return
-        items, send, pace = self.items, self._send, self._pace
+        items, pace = self.items, self._pace
         before = self.taken
-        room = before + TURN
-        while items and self.taken < room and not pace.held:
-            item = items.popleft()
-            if type(item) is Message:
-                self.taken += len(item.body)
-                send(item)
-            else:
-                cast(Callable[[], Any], item)()
+        if not pace.held:
+            self._take(TURN)
         self.flush()
         if items and not pace.held:
             self._next_turn = self._reactor.callLater(0, self._another_turn)
@@ -326,14 +320,28 @@ class SendQueue:
     def drain(self) -> None:
         """Take everything, whoever is slow: the node is closing."""
         while self.items:
-            item = self.items.popleft()
-            if type(item) is Message:
-                self.taken += len(item.body)
-                self._send(item)
-            else:
-                cast(Callable[[], Any], item)()
+            self._take(TURN)
         self.flush()
         self.progressed()
+
+    def _take(self, most: int) -> None:
+        """Give the node what is first in line: up to ``most`` bytes of messages, in runs."""
+        items = self.items
+        run: list[Message] = []
+        size = 0
+        while items and size < most:
+            item = items.popleft()
+            if type(item) is Message:
+                run.append(item)
+                size += len(item.body)
+                continue
+            if run:
+                self._send(run)
+                run = []
+            cast(Callable[[], Any], item)()
+        if run:
+            self._send(run)
+        self.taken += size
 
     def close(self) -> None:
         """Take nothing more."""

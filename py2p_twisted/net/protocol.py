@@ -96,8 +96,7 @@ class MeshProtocol(Protocol):
         actions = factory.node.receive(self.link, data, factory.now(), factory.wall())
         if actions:
             factory.perform(actions)
-        if factory.dirty:
-            factory.flush()
+        factory.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""

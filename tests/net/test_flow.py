@@ -54,7 +54,7 @@ class OutboxTests(SynchronousTestCase):
     def test_a_turn_is_one_write(self) -> None:
         """What one turn queues for a peer is written at once."""
         for frame in (b"a", b"bc", b"def"):
-            self.outbox.put(frame)
+            self.outbox.put([frame])
         self.assertEqual(self.transport.writes, [])
         self.outbox.flush()
         self.outbox.flush()
@@ -64,9 +64,9 @@ class OutboxTests(SynchronousTestCase):
     def test_a_full_transport_is_not_written_to(self) -> None:
         """A paused outbox holds what comes, in order, until there is room."""
         self.outbox.pauseProducing()
-        self.outbox.put(b"a")
+        self.outbox.put([b"a"])
         self.outbox.flush()
-        self.outbox.put(b"b")
+        self.outbox.put([b"b"])
         self.assertEqual(self.transport.writes, [])
         self.outbox.resumeProducing()
         self.assertEqual(self.transport.writes, [b"ab"])
@@ -74,9 +74,9 @@ class OutboxTests(SynchronousTestCase):
     def test_a_large_frame_goes_in_turns(self) -> None:
         """No turn hands more than TURN bytes to one transport; nothing is lost or reordered."""
         frame = bytes(range(256)) * (TURN // 256) * 3 + b"end"
-        self.outbox.put(b"before")
-        self.outbox.put(frame)
-        self.outbox.put(b"behind")
+        self.outbox.put([b"before"])
+        self.outbox.put([frame])
+        self.outbox.put([b"behind"])
         self.outbox.flush()
         self.assertEqual(len(self.transport.writes), 1)
         self.clock.advance(0)
@@ -90,7 +90,7 @@ class OutboxTests(SynchronousTestCase):
         outbox = self.make(record=1024)
         sizes = [400, 400, 400, 3000, 8, 1024, 8]
         for size in sizes:
-            outbox.put(bytes(size))
+            outbox.put([bytes(size)])
         outbox.flush()
         self.assertEqual(len(self.transport.writes), 1)
         self.clock.advance(0)
@@ -101,7 +101,7 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.pauseProducing()
         frame = bytes(100_000)
         for _ in range(200):
-            self.outbox.put(frame)
+            self.outbox.put([frame])
         self.assertEqual([type(error) for error in self.failures], [PeerTooSlow])
         self.assertEqual(self.outbox.size, 0)
         self.assertFalse(self.pace.held)
@@ -111,13 +111,13 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.pauseProducing()
         most = 0
         while not self.failures:
-            self.outbox.put(bytes(60_000))
+            self.outbox.put([bytes(60_000)])
             most = max(most, self.outbox.size)
         self.assertLessEqual(most, QUEUE_LIMIT + 60_000)
 
     def test_a_stuck_transport_is_given_up(self) -> None:
         """A transport that takes nothing for a minute has lost its peer."""
-        self.outbox.put(b"x")
+        self.outbox.put([b"x"])
         self.outbox.pauseProducing()
         self.clock.advance(STUCK_AFTER - 1)
         self.assertEqual(self.failures, [])
@@ -134,12 +134,12 @@ class OutboxTests(SynchronousTestCase):
 
     def test_abandoned_means_silent(self) -> None:
         """An abandoned outbox takes nothing, writes nothing and leaves no timers behind."""
-        self.outbox.put(bytes(TURN * 2))
+        self.outbox.put([bytes(TURN * 2)])
         self.outbox.flush()
         self.outbox.pauseProducing()
         self.outbox.abandon()
         self.outbox.abandon()
-        self.outbox.put(b"x")
+        self.outbox.put([b"x"])
         self.outbox.flush()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertIsNone(self.transport.producer)
@@ -149,7 +149,7 @@ class OutboxTests(SynchronousTestCase):
         """One can wait for everything to have been handed to the transport."""
         done: list[bool] = []
         self.outbox.pauseProducing()
-        self.outbox.put(b"x")
+        self.outbox.put([b"x"])
         self.outbox.when_empty(lambda: done.append(True))
         self.assertEqual(done, [])
         self.outbox.resumeProducing()
@@ -172,7 +172,7 @@ class PaceTests(SynchronousTestCase):
 
     def fill(self) -> None:
         while not self.pace.held:
-            self.outbox.put(bytes(100_000))
+            self.outbox.put([bytes(100_000)])
 
     def test_a_full_queue_holds_our_own_sends(self) -> None:
         """Above high water our sends wait; below low water they go on."""
@@ -192,7 +192,7 @@ class PaceTests(SynchronousTestCase):
         self.assertFalse(self.pace.held)
         self.assertEqual(self.resumed, 1)
         self.assertTrue(self.outbox.slow)
-        self.outbox.put(bytes(100_000))
+        self.outbox.put([bytes(100_000)])
         self.assertFalse(self.pace.held)
         self.outbox.resumeProducing()
         for _ in range(10):
@@ -213,7 +213,7 @@ class SendQueueTests(SynchronousTestCase):
         self.clock = Clock()
         self.pace = Pace(self.clock)
         self.sent: list[object] = []
-        self.queue = SendQueue(self.clock, self.pace, self.sent.append)
+        self.queue = SendQueue(self.clock, self.pace, self.sent.extend)
 
     def message(self, size: int = 10) -> Message:
         return build(0, b"me", 0, (0, bytes(size)))

@@ -1,0 +1,116 @@
+"""
+The ``py2p`` command.
+
+=============  ================================================================
+``demo``       the command ``py2p demo``: its options, and what its numbers lead to
+``scenario``   what the demo does, step by step
+``nodes``      the real nodes that it does it with
+``report``     what came of it, as values
+``table``      the same as lines of text; pure functions
+``views``      who shows them: a live table, plain lines
+``terminal``   drawing in place
+``running``    the reactor, signals, and how a command ends
+=============  ================================================================
+
+A command is a module with ``add_to(commands)``, which adds its parser and sets ``run``: a
+function from the parsed options to an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Errors are one line on
+standard error. The reactor is imported when a command runs, never with a module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from py2p_twisted import __version__
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+#: A process that a signal ended, in the manner of shells.
+BY_SIGNAL = 128
+
+EXAMPLES = """\
+examples:
+  py2p demo
+  py2p demo --nodes 50 --tls --json
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which takes no abbreviations."""
+
+    def __init__(self, **options: object) -> None:
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong with the arguments, and end."""
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> Parser:
+    """The parser of ``py2p`` and all its commands."""
+    # Commands may need Twisted, which takes a moment; whoever imports `main` need not wait.
+    from py2p_twisted.cli import demo
+
+    parser = Parser(
+        prog="py2p",
+        description="Peer-to-peer messaging without a broker.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"py2p_twisted {__version__}")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
+    for command in (demo,):
+        command.add_to(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command that the arguments name.
+
+    :param arguments: without the program's name; by default those of the process.
+    :return: the exit code. ``--help``, ``--version`` and wrong usage raise ``SystemExit``,
+        as argparse does.
+    """
+    name = "py2p"
+    try:
+        from py2p_twisted.cli.running import CommandFailed, Interrupted
+
+        options = build_parser().parse_args(arguments)
+        name = f"py2p {options.command}"
+        try:
+            code: int = options.run(options)
+            # Now, while a reader that has gone can still be met with patience.
+            sys.stdout.flush()
+        except CommandFailed as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return FAILED
+        except Interrupted as error:
+            return _interrupted(name, error.signal)
+        return code
+    except KeyboardInterrupt:
+        return _interrupted(name, signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read has gone, as with "| head". Python would complain again when it
+        # flushes the stream for the last time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _interrupted(name: str, number: int) -> int:
+    # Whoever presses Ctrl-C twice means the same.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    print(f"{name}: {word}", file=sys.stderr)
+    return BY_SIGNAL + number

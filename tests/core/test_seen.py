@@ -1,0 +1,127 @@
+"""Tests of `py2p_twisted.core.seen`."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from twisted.trial.unittest import SynchronousTestCase
+
+from py2p_twisted.core.seen import SeenCache
+
+
+class SeenCacheTests(SynchronousTestCase):
+    def test_an_id_is_new_once(self):
+        """The second time it is known."""
+        seen = SeenCache()
+        self.assertTrue(seen.add(b"a", 0.0))
+        self.assertFalse(seen.add(b"a", 1.0))
+        self.assertIn(b"a", seen)
+        self.assertNotIn(b"b", seen)
+
+    def test_an_id_is_remembered_for_the_whole_window(self):
+        """A copy that is late by just less than the window is still a copy."""
+        seen = SeenCache(window=64.0)
+        seen.add(b"a", 0.0)
+        for second in range(1, 64):
+            seen.add(b"%d" % second, float(second))
+        self.assertFalse(seen.add(b"a", 63.9))
+
+    def test_an_id_is_forgotten_soon_after_the_window(self):
+        """Memory is given back, a bucket after the window at the latest."""
+        seen = SeenCache(window=64.0)
+        seen.add(b"a", 0.0)
+        for second in range(1, 67):
+            seen.add(b"%d" % second, float(second))
+        self.assertNotIn(b"a", seen)
+        self.assertIn(b"5", seen)
+
+    def test_a_copy_does_not_make_an_id_younger(self):
+        """Who repeats a message for ever cannot keep its id in memory for ever."""
+        seen = SeenCache(window=64.0)
+        seen.add(b"a", 0.0)
+        for second in range(1, 70):
+            seen.add(b"%d" % second, float(second))
+            if second < 60:
+                seen.add(b"a", float(second))
+        self.assertNotIn(b"a", seen)
+
+    def test_the_oldest_id_goes_when_there_are_too_many(self):
+        """A flood of ids within one moment is bounded as well."""
+        seen = SeenCache(window=64.0, capacity=3)
+        for ident in (b"a", b"b", b"c", b"d"):
+            seen.add(ident, 0.0)
+        self.assertEqual(seen.ids, {b"b", b"c", b"d"})
+
+    def test_the_oldest_id_goes_across_buckets(self):
+        """Capacity counts over the whole window, not by the moment."""
+        seen = SeenCache(window=64.0, capacity=3)
+        for second, ident in enumerate((b"a", b"b", b"c", b"d", b"e")):
+            seen.add(ident, 2.0 * second)
+        self.assertEqual(seen.ids, {b"c", b"d", b"e"})
+
+    def test_everything_is_forgotten_after_a_long_silence(self):
+        """The first id after a pause clears away what was before it."""
+        seen = SeenCache(window=64.0)
+        for number in range(100):
+            seen.add(b"%d" % number, number / 10)
+        seen.add(b"late", 1000.0)
+        self.assertLessEqual(len(seen), 101)
+        seen.add(b"later", 2000.0)
+        self.assertEqual(seen.ids, {b"late", b"later"} & seen.ids)
+        self.assertIn(b"later", seen)
+        self.assertNotIn(b"0", seen)
+
+    def test_the_set_is_the_same_for_life(self):
+        """The hot path keeps the set itself, so it must never be replaced."""
+        seen = SeenCache(window=1.0, capacity=2)
+        ids = seen.ids
+        for second in range(50):
+            seen.add(b"%d" % second, float(second))
+        self.assertIs(seen.ids, ids)
+
+
+class SeenCacheModel(RuleBasedStateMachine):
+    """The cache beside a plain list of (arrival, id)."""
+
+    @initialize(capacity=st.integers(1, 8), window=st.sampled_from([1.0, 10.0, 64.0]))
+    def start(self, capacity, window):
+        self.capacity, self.window, self.now = capacity, window, 0.0
+        self.seen = SeenCache(window, capacity)
+        self.arrivals = []
+
+    @rule(seconds=st.floats(0, 40))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(ident=st.sampled_from([b"%d" % number for number in range(12)]))
+    def add(self, ident):
+        new = self.seen.add(ident, self.now)
+        known = {name for _, name in self.arrivals}
+        if new:
+            # Forgotten only for a reason: too old, or pushed out by younger ones.
+            recent = [name for when, name in self.arrivals if self.now - when < self.window]
+            assert ident not in recent[-self.capacity :]
+            self.arrivals = [pair for pair in self.arrivals if pair[1] != ident]
+            self.arrivals.append((self.now, ident))
+        else:
+            assert ident in known
+        assert ident in self.seen
+
+    @invariant()
+    def is_bounded(self):
+        if hasattr(self, "seen"):
+            assert len(self.seen) <= self.capacity
+            assert self.seen.ids <= {name for _, name in self.arrivals}
+
+    @invariant()
+    def keeps_the_youngest(self):
+        if hasattr(self, "seen"):
+            recent = [name for when, name in self.arrivals if self.now - when < self.window]
+            assert set(recent[-self.capacity :]) <= self.seen.ids
+
+
+class SeenCacheModelTests(SynchronousTestCase):
+    def test_the_cache_behaves_like_a_list_of_arrivals(self):
+        """Whatever comes, whenever: bounded, nothing young forgotten, nothing invented."""
+        case = SeenCacheModel.TestCase
+        case.settings = settings(max_examples=40, stateful_step_count=40)
+        case("runTest").runTest()

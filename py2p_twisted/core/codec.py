@@ -304,8 +304,12 @@ def _pairs_with_frozen_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return {_freeze(key): value for key, value in pairs}
 
 
-def _freeze(key: Any) -> Any:
-    return tuple(_freeze(item) for item in key) if isinstance(key, list) else key
+def _freeze(key: Any, depth: int = 1) -> Any:
+    if depth > MAX_DEPTH:
+        raise TooDeep(f"a message nests at most {MAX_DEPTH} deep")
+    if isinstance(key, list):
+        return tuple([_freeze(item, depth + 1) for item in key])
+    return key
 
 
 _NESTING: Final = frozenset({list, tuple, dict})

@@ -390,9 +390,7 @@ class message:
 
     __slots__ = ("_msg", "server")
 
-    def __init__(
-        self, msg: _CoreMessage | InternalMessage, server: mesh_socket | None
-    ) -> None:
+    def __init__(self, msg: _CoreMessage | InternalMessage, server: mesh_socket | None) -> None:
         """
         :param server: the socket it came to.
         """
@@ -547,9 +545,7 @@ class base_socket(EventEmitter):
 
     # --- events -----------------------------------------------------------------------
 
-    def _add_event_handler(
-        self, event: str, k: Callable[..., Any], v: Callable[..., Any]
-    ) -> None:
+    def _add_event_handler(self, event: str, k: Callable[..., Any], v: Callable[..., Any]) -> None:
         # pyee calls this for on() and once(), in all their forms.
         _refuse_coroutines(k)
         super()._add_event_handler(event, k, v)

@@ -199,7 +199,8 @@ class mesh_socket(base_socket):
             cause = error.socketError
             number = getattr(cause, "errno", None)
             raise OSError(
-                number, f"cannot listen on {addr}:{port}: {getattr(cause, 'strerror', None) or cause}"
+                number,
+                f"cannot listen on {addr}:{port}: {getattr(cause, 'strerror', None) or cause}",
             ) from error
         if not self._factory.started:
             raise MeshClosed("the node did not start")
@@ -546,12 +547,12 @@ class _Bridge(Application):
     def __init__(self, sock: mesh_socket) -> None:
         self._sock = sock
 
-    def messages_received(self, arrived: Sequence[tuple[_CoreMessage, Connection]]) -> None:
+    def messages_received(self, messages: Sequence[_CoreMessage], link: Connection) -> None:
         sock = self._sock
         if sock._worker is not None:
-            super().messages_received(arrived)
+            super().messages_received(messages, link)
             return
-        messages = [item for item, _ in arrived if item.items[3] in _QUEUED]
+        messages = [item for item in messages if item.items[3] in _QUEUED]
         lost = sock._inbox.extend(messages, sum([len(item.body) for item in messages]))
         if lost:
             sock._gap(lost)

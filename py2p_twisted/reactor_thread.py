@@ -259,7 +259,9 @@ class Handover:
             while self.waiting > HANDOVER_LIMIT and not self._closed:
                 left = None if until is None else until - monotonic()
                 if left is not None and left <= 0:
-                    raise WouldBlock(f"{self.waiting} bytes still wait to be sent after {timeout:g} s")
+                    raise WouldBlock(
+                        f"{self.waiting} bytes still wait to be sent after {timeout:g} s"
+                    )
                 # Never without a limit: Ctrl-C has to get through.
                 self._room.wait(1.0 if left is None else min(1.0, left))
         finally:
@@ -349,9 +351,7 @@ class Inbox:
     is something to take, so a reader can never hold up the reactor.
     """
 
-    def __init__(
-        self, max_messages: int, max_bytes: int, size_of: Callable[[Any], int]
-    ) -> None:
+    def __init__(self, max_messages: int, max_bytes: int, size_of: Callable[[Any], int]) -> None:
         """
         :param size_of: the bytes of one item.
         """

@@ -95,9 +95,7 @@ def points_back(module: str, imported: set[str]) -> set[str]:
 class LayerTests(SynchronousTestCase):
     def test_imports_point_one_way(self) -> None:
         """No module imports from a floor above it."""
-        bad = {
-            name: back for name, path in modules() if (back := points_back(name, imports(path)))
-        }
+        bad = {name: back for name, path in modules() if (back := points_back(name, imports(path)))}
         self.assertEqual(bad, {})
 
     def test_an_import_that_points_back_is_noticed(self) -> None:

@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from py2p_twisted import __version__
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         as argparse does.
     """
     name = "py2p"
+    _need_streams()
     try:
         from py2p_twisted.cli.running import CommandFailed, Interrupted
 
@@ -102,10 +104,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted(name, signal.SIGINT)
     except BrokenPipeError:
-        # Whoever read has gone, as with "| head". Python would complain again when it
-        # flushes the stream for the last time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has gone, as with "| head".
+        _give_up_writing()
         return FAILED
+    except OSError as error:
+        _give_up_writing()
+        print(f"{name}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+
+
+def _need_streams() -> None:
+    """A shell can close them, and a supervisor may: then nobody wants to read anything."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _give_up_writing() -> None:
+    """Python would complain again when it flushes the stream for the last time."""
+    # Not the stream of a test, which has no number.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted(name: str, number: int) -> int:

@@ -31,12 +31,13 @@ NODES = 12
 #: Seconds that the live table rests after a step, so that it can be read.
 HOLD = 0.5
 
-DESCRIPTION = f"""\
-Start a network of real nodes on this machine (TCP over 127.0.0.1, one process), send a
-broadcast, drop two nodes without warning, watch the mesh heal, send another broadcast.
+DESCRIPTION = """\
+Start a network of real nodes on this machine (TCP over 127.0.0.1, one
+process), send a broadcast, drop two nodes without warning (of three nodes
+one), watch the mesh heal, send another broadcast.
 
-Ends with exit code 0 only if every node that is there gets every broadcast exactly once.
-With three nodes one is dropped. More than {MOST} nodes do not fit into one process.
+Ends with exit code 0 only if every node that is there gets every broadcast
+exactly once.
 """
 
 EXAMPLES = """\
@@ -62,7 +63,9 @@ def add_to(commands: Any) -> None:
         help=f"how many nodes, from {FEWEST} to {MOST} (default: %(default)s)",
     )
     parser.add_argument(
-        "--tls", action="store_true", help="encrypt all links (nobody is verified: see the docs)"
+        "--tls",
+        action="store_true",
+        help="encrypt all links (without verifying who is at the other end)",
     )
     parser.add_argument(
         "--json",
@@ -109,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
             f"py2p demo: {plan.nodes} nodes over {plan.encryption} on 127.0.0.1, "
             f"in one process (--seed {seed})"
         )
-        # Only now: a screen that says something soon is worth a tenth of a second.
+        # Only now, after the first line: this takes a tenth of a second.
         from py2p_twisted.cli.nodes import LoopbackNode, make_room
 
         make_room(plan.nodes)

@@ -58,11 +58,14 @@ def run(
     outcome: list[_Result | Failure] = []
     doing: Deferred[_Result] | None = None
 
+    async def begin() -> _Result:
+        return await work(reactor)
+
     def started() -> None:
         nonlocal doing
         # The reactor has just set its own handler for SIGTERM, but respects one for SIGINT.
         signal.signal(signal.SIGTERM, told_to_stop)
-        doing = Deferred.fromCoroutine(work(reactor))
+        doing = Deferred.fromCoroutine(begin())
         doing.addBoth(ended)
 
     def told_to_stop(number: int, _frame: object) -> None:

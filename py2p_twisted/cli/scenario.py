@@ -298,10 +298,10 @@ class Scenario:
         with self._step("heal", "waiting for the others to make new links") as step:
             links, settled_at = await self._settle(step)
             seconds = max(0.0, settled_at - dropped_at)
-            self.report.healing = Healing(
-                tuple(names), before, after, len(self._links()), seconds
-            )
-            step.text = f"{links}, after {seconds:.2f} s"
+            healed = len(self._links())
+            self.report.healing = Healing(tuple(names), before, after, healed, seconds)
+            mended = f"after {seconds:.2f} s" if healed > after else "enough as it was"
+            step.text = f"{links}, {mended}"
         # They have no part in this any more; whether they end well is not at stake.
         await self._gone(leaving)
         await self._hold()

@@ -84,9 +84,7 @@ def _step(step: Step, width: int) -> list[Line]:
 def _last(report: Report, width: int) -> list[Line]:
     look = "good" if report.ok else "bad"
     texts = [report.verdict] if report.problem is None else [report.problem, report.verdict]
-    return [
-        [(piece, look)] for text in texts for piece in textwrap.wrap(text, max(10, width))
-    ]
+    return [[(piece, look)] for text in texts for piece in textwrap.wrap(text, max(10, width))]
 
 
 # --- nodes ------------------------------------------------------------------------------------

@@ -32,9 +32,7 @@ def size_of(stream: TextIO) -> os.terminal_size:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
         return _FALLBACK
-    return os.terminal_size(
-        (size.columns or _FALLBACK.columns, size.lines or _FALLBACK.lines)
-    )
+    return os.terminal_size((size.columns or _FALLBACK.columns, size.lines or _FALLBACK.lines))
 
 
 def can_redraw(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -76,9 +76,7 @@ class Lines:
         self._said = self._now()
         indent = "  " if detail else ""
         # At once: a log that is read while it grows must not lag behind.
-        print(
-            f"{self._said - self._began:6.2f} s  {indent}{text}", file=self._stream, flush=True
-        )
+        print(f"{self._said - self._began:6.2f} s  {indent}{text}", file=self._stream, flush=True)
 
     def look(self, report: Report) -> None:
         """Say how far a long wait has come."""

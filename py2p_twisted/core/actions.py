@@ -30,8 +30,8 @@ class Effects(Protocol):
     def relay(self, messages: Sequence[Message], links: Sequence[Connection]) -> None:
         """Send messages to several peers, in order: what a turn has brought, at once."""
 
-    def deliver(self, message: Message, link: Connection) -> None:
-        """Give a message that came in over ``link`` to the application."""
+    def deliver(self, messages: Sequence[Message], link: Connection) -> None:
+        """Give messages that came in over ``link`` to the application, in order."""
 
 
 @dataclass(frozen=True, slots=True)

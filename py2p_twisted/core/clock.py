@@ -69,6 +69,4 @@ class NetworkClock:
 
     def accepts(self, stamp: float, wall: float) -> bool:
         """Whether a broadcast with this stamp is of our time."""
-        return (
-            abs(stamp - wall) <= ACCEPTED or abs(stamp - wall - self._median) <= ACCEPTED
-        )
+        return abs(stamp - wall) <= ACCEPTED or abs(stamp - wall - self._median) <= ACCEPTED

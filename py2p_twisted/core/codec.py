@@ -55,7 +55,7 @@ MAX_DEPTH: Final = 32
 #: reserves 8 bytes an item: 1,024 x 256 x 8 bytes = 2 MiB at the very worst.
 _NARROW: Final = 256
 
-_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 # Packers are reused because each one allocates its buffer; a deque hands them to any
 # number of threads without a lock.
@@ -143,7 +143,7 @@ def _pack(items: tuple[Any, ...], others: int = 0) -> bytes:
     if len(items) + others >= MAX_ELEMENTS:
         raise NotSendable(f"a message holds at most {MAX_ELEMENTS} values")
     for item in items:
-        if type(item) not in _SCALARS:
+        if type(item) not in SCALARS:
             _check_sendable(items, others)
             break
     try:
@@ -229,7 +229,7 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
     if len(body) <= MAX_ELEMENTS:
         try:
             # As tuples: of scalars alone, as most are, the garbage collector lets go of them.
-            value = _unpack_flat(body)
+            value = unpack_flat(body)
         except msgpack.ExtraData as extra:
             value = extra.unpacked
         except (ValueError, TypeError, OverflowError):
@@ -238,7 +238,7 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
         else:
             if type(value) is tuple:
                 for item in value:
-                    if type(item) not in _SCALARS:
+                    if type(item) not in SCALARS:
                         break
                 else:
                     if len(value) > 2:
@@ -253,13 +253,15 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
     if len(value) < 3:
         raise MalformedMessage(f"a message has at least 3 items, not {len(value)}")
     for item in value:
-        if type(item) not in _SCALARS:
+        if type(item) not in SCALARS:
             _check_depth(value)
             break
     return value
 
 
-_unpack_flat: Final = partial(
+#: MessagePack of one flat array, as a tuple; raises ``ValueError`` or ``TypeError`` for
+#: whatever it does not take, and never builds more than a body's bytes allow.
+unpack_flat: Final = partial(
     msgpack.unpackb,
     use_list=False,
     raw=False,
@@ -395,8 +397,9 @@ def measure(body: bytes | memoryview) -> int:
         total += items
         awaited += items
         if total > MAX_ELEMENTS:
-            raise TooManyElements(f"a message holds at most {MAX_ELEMENTS} values, this one claims {total}")
+            raise TooManyElements(
+                f"a message holds at most {MAX_ELEMENTS} values, this one claims {total}"
+            )
     if position > end:
         raise MalformedMessage("a message is cut short")
     return total
-

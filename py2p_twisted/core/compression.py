@@ -231,6 +231,19 @@ def unwrap_stored(data: bytes, start: int, stop: int) -> tuple[int, int] | None:
     return None
 
 
+def stored_is_sound(data: bytes, begin: int, end: int, stop: int) -> bool:
+    """
+    Whether a stored stream can be passed on as it is: others look at its checksum.
+
+    :param begin: where its content begins; it ends at ``end``, the frame at ``stop``.
+    """
+    return (
+        stop - end < 4 + GRID
+        and zlib.adler32(data[begin:end]) == int.from_bytes(data[end : end + 4], "big")
+        and not any(data[end + 4 : stop])
+    )
+
+
 def choose(ours: Iterable[int], theirs: Sequence[int]) -> int | None:
     """The method a sender uses: the first of its own list that the peer listed."""
     return next((method for method in ours if method in theirs), None)

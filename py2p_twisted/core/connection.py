@@ -23,15 +23,16 @@ Source: docs/protocol/wire.rst, "Life of a connection", "Handshake", "Renegotiat
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from py2p_twisted.core import compression, flags
-from py2p_twisted.core.codec import encode_aligned
-from py2p_twisted.core.framing import MAX_GREETING, FrameDecoder, largest_frame
+from py2p_twisted.core.codec import SCALARS, encode_aligned, unpack_flat
+from py2p_twisted.core.framing import MAX_GREETING, SMALLEST_FRAME, FrameDecoder, largest_frame
 from py2p_twisted.core.message import MAX_ID, Message, as_bytes, parse
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.policy import PlainPolicy, Policy
@@ -39,6 +40,7 @@ from py2p_twisted.errors import (
     BadCompression,
     ChecksumMismatch,
     ContentError,
+    FrameTooLarge,
     HandshakeError,
     IdentityChanged,
     IllegalInState,
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
     from py2p_twisted.core.seen import SeenCache
     from py2p_twisted.core.settings import Settings
     from py2p_twisted.core.timers import Timer
+
+_HEAD: Final = compression.FRAME_HEAD
+_size_at = Struct("!I").unpack_from
 
 #: Frames from this size on are hashed and decoded in place; below it a copy is cheaper
 #: than a view (measured; see docs/design.rst, "Speed").
@@ -128,6 +133,12 @@ class Router(Protocol):
     def introduced(self, link: Connection, handshake: Handshake) -> None:
         """A first, well-formed handshake has come."""
 
+    def timely(self, stamp: float) -> bool:
+        """Whether a broadcast's stamp is of our time."""
+
+    def received_run(self, link: Connection, messages: Sequence[Message]) -> None:
+        """Broadcasts for the application have come, checked, new, and noted as seen."""
+
     def received(self, link: Connection, message: Message) -> None:
         """An ordinary message has come; a broadcast among them is not in the seen cache."""
 
@@ -190,8 +201,11 @@ class Connection:
         self._router = router
         self._seen = seen.ids
         self._remember = seen.add
+        self._note = seen.added
         self._settings = settings
         self._decoder = FrameDecoder(MAX_GREETING)
+        # checksum and body
+        self._largest = settings.max_message + 32
         self._renegotiations = 0
         self._errors_allowed = float(settings.content_errors)
         self._errors_at = now
@@ -226,11 +240,16 @@ class Connection:
         :param now: monotonic seconds.
         :raises LinkError: the connection cannot go on; what came before has been dealt with.
         """
+        if not TRANSITIONS[self._state]:
+            return  # closed: a peer may go on sending while the last of our own is being written
         self.heard = now
         self.bytes += len(data)
         decoder, seen, router = self._decoder, self._seen, self._router
         trace = router.trace
         decoder.receive_data(data)
+        if self._talking and trace is None:
+            while self._read_run(now):
+                pass
         for chunk, start, stop in decoder.frames():
             self.frames += 1
             begin, end = start, stop
@@ -259,12 +278,76 @@ class Connection:
             if self._state is State.CLOSED:
                 return
 
+    def _read_run(self, now: float) -> bool:
+        """
+        Read ordinary broadcasts, one after the other, and route them together.
+
+        Ordinary: in a plain frame, small, flat, of a known time, for the application. The
+        first frame that is anything else ends the run and is left to the careful way, which
+        does the same and knows what is wrong. (Half the time of a busy node is spent in
+        this loop: everything it needs is looked up before it begins.)
+
+        :return: whether there may be another run behind this one.
+        """
+        decoder, seen, router = self._decoder, self._seen, self._router
+        data, start = decoder.chunk()
+        begun, end = start, len(data)
+        most = min(_VIEW_FROM, self._largest + 1)
+        remember, timely, keep = seen.add, router.timely, router.relays
+        fresh: list[Message] = []
+        idents: list[bytes] = []
+        stamp_before: object = None
+        while end - start > _HEAD:
+            (size,) = _size_at(data, start)
+            stop = start + 4 + size
+            if stop > end or not SMALLEST_FRAME < size < most:
+                break
+            ident = data[start + 4 : start + _HEAD]
+            if ident in seen:
+                self.duplicates += 1
+                self.frames += 1
+                start = stop
+                continue
+            body = data[start + _HEAD : stop]
+            if sha256(body).digest() != ident:
+                break
+            try:
+                items = unpack_flat(body)
+                flag, sender, stamp, sub = items[:4]
+            except (ValueError, TypeError, KeyError):
+                break
+            if flag is not flags.BROADCAST or sub is not flags.BROADCAST:
+                break
+            if type(sender) is not bytes or len(sender) > MAX_ID or type(stamp) is not int:
+                break
+            if stamp != stamp_before:
+                if not timely(stamp):
+                    break
+                stamp_before = stamp
+            if not SCALARS.issuperset(map(type, items)):
+                break
+            message = Message(ident, body, items)
+            if keep and not (size + 4) % compression.GRID:
+                message.frames = {flags.ZLIB: data[start:stop]}
+            remember(ident)
+            idents.append(ident)
+            fresh.append(message)
+            start = stop
+        decoder.read_to(start)
+        if fresh:
+            self.frames += len(fresh)
+            self._note(idents, now)
+            router.received_run(self, fresh)
+        return start == end and start != begun
+
     def _read(
         self, chunk: bytes, start: int, stop: int, begin: int, end: int, ident: bytes
     ) -> Message:
         """Check and decode a frame; ``begin`` and ``end`` are those of its probable content."""
         if begin == start and compression.looks_like(chunk, start) is not None:
             return self._read_compressed(chunk, start, stop)
+        if end - begin > self._largest:
+            raise FrameTooLarge(end - begin, self._largest)
         body: bytes | memoryview
         if end - begin < _VIEW_FROM:
             body = chunk[begin + 32 : end]
@@ -280,19 +363,24 @@ class Connection:
         except ChecksumMismatch:
             # By a rare chance a plain checksum looks like a stored stream.
             return parse(chunk[start : start + 32], chunk[start + 32 : stop])
-        if self._router.relays and not (stop - start + 4) % compression.GRID:
+        if (
+            self._router.relays
+            and not (stop - start + 4) % compression.GRID
+            and compression.stored_is_sound(chunk, begin, end, stop)
+        ):
             message.frames = {flags.ZLIB: chunk[start - 4 : stop]}
         return message
 
     def _read_compressed(self, chunk: bytes, start: int, stop: int) -> Message:
         method = compression.looks_like(chunk, start)
-        limit = largest_frame(self._settings.max_message) if self.id else MAX_GREETING
+        limit = self._largest if self.id else MAX_GREETING
         try:
             content = compression.decompress(memoryview(chunk)[start:stop], method or 0, limit)
         except BadCompression:
             try:
                 # By a rare chance a plain checksum looks like a compressed stream.
-                return parse(chunk[start : start + 32], chunk[start + 32 : stop])
+                if stop - start <= self._largest:
+                    return parse(chunk[start : start + 32], chunk[start + 32 : stop])
             except ChecksumMismatch:
                 pass
             raise

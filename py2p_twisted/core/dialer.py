@@ -190,9 +190,11 @@ class Dialer:
 
     def seek_peer(self, address: Address, ident: bytes, now: float) -> None:
         """A certain node is wanted, and somebody says it lives here: dial it once."""
+        if not self._acceptable(address):
+            return
         entry = self._entry(address, b"")
-        entry.expected = ident
         if entry.dial is None and not self._is_connected(entry):
+            entry.expected = ident
             self._start(entry, now)
         self._arm(now)
 
@@ -203,6 +205,7 @@ class Dialer:
         entry = self._entry(address, b"")
         entry.pinned = True
         if entry.dial is None and self._links.at(address) is None:
+            entry.ident = b""  # what others say of it must not keep us from it
             entry.next = now
         self._arm(now)
 
@@ -214,8 +217,10 @@ class Dialer:
             if not self._acceptable(address):
                 continue
             entry = self._entry(address, source)
+            if entry.pinned:
+                continue
             entry.ident = entry.ident or ident
-            if entry.next is None and not entry.pinned and not entry.lost:
+            if entry.next is None and not entry.lost:
                 entry.next = now + LEARNED_SPREAD * self._rng.random()
         self._arm(now)
 
@@ -225,6 +230,10 @@ class Dialer:
             return False
         ip = _ip(host)
         if ip is None:
+            # A resolver reads "127.1" and "0x7f000001" as addresses, too.
+            last = host.lower().rstrip(".").rpartition(".")[2]
+            if last.isdigit() or last.startswith("0x"):
+                return False
             return not _is_loopback(host) or self._live_on_loopback
         if ip.is_multicast or ip.is_unspecified or ip == IPv4Address("255.255.255.255"):
             return False
@@ -240,6 +249,12 @@ class Dialer:
         """
         entry = self._finish(link.dial)
         by_address = self._book.get(link.address) if link.address else None
+        if (
+            by_address is not None
+            and by_address is not entry
+            and by_address.expected not in (None, link.id)
+        ):
+            by_address = None  # anybody can say that it lives there
         tokens: list[int] = []
         for item in {id(item): item for item in (entry, by_address) if item}.values():
             item.ident = link.id
@@ -252,7 +267,12 @@ class Dialer:
                 item.pinned = True
             item.tokens = []
             item.expected = None
-        if link.address and link.address not in self._ours and by_address is None:
+        for item in self._book.values():
+            if item.ident == link.id:
+                # It came back by itself, maybe from another address.
+                item.lost = False
+                item.next = None
+        if link.address and by_address is None and self._acceptable(link.address):
             self._entry(link.address, link.id).ident = link.id
         self._arm(now)
         return tokens
@@ -265,6 +285,7 @@ class Dialer:
         tokens, entry.tokens = entry.tokens, []
         entry.expected = None
         entry.tries += 1
+        delay = self._delay(entry.level)
         entry.level += 1
         if isinstance(error, (NetworkMismatch, SelfConnection)):
             # Trying again changes nothing, unless an operator changes the other end.
@@ -273,8 +294,12 @@ class Dialer:
                 entry.next = now + LONGEST_DELAY
             else:
                 self._book.pop(entry.address, None)
-        elif entry.pinned or (entry.lost and entry.tries < LOST_TRIES) or (entry.tries < LEARNED_TRIES and not entry.lost and not tokens):
-            entry.next = now + self._delay(entry.level)
+        elif (
+            entry.pinned
+            or (entry.lost and entry.tries < LOST_TRIES)
+            or (entry.tries < LEARNED_TRIES and not entry.lost and not tokens)
+        ):
+            entry.next = now + delay
         else:
             entry.lost = False
             entry.tries = 0
@@ -290,7 +315,7 @@ class Dialer:
         :param again: whether it is worth dialling again.
         """
         address = link.dial.address if link.dial is not None else link.address
-        if address is not None and address not in self._ours:
+        if address is not None and (link.dial is not None or self._acceptable(address)):
             self._entry(address, link.id).ident = link.id
         for entry in self._book.values():
             # A pinned address may be another name of the one that the peer announces.
@@ -418,9 +443,7 @@ class Dialer:
             return
         self._serial += 1
         entry.next = None
-        entry.dial = Dial(
-            entry.address, entry.expected, self._settings.dial_timeout, self._serial
-        )
+        entry.dial = Dial(entry.address, entry.expected, self._settings.dial_timeout, self._serial)
         self._under_way[self._serial] = entry
         host = entry.address[0]
         if not _is_private(host):
@@ -458,14 +481,18 @@ class Dialer:
 
 def _ip(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(host)
+        ip = ip_address(host)
     except ValueError:
         return None
+    # ::ffff:127.0.0.1 is 127.0.0.1, whatever Python's older versions think of it.
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def _is_loopback(host: str) -> bool:
     ip = _ip(host)
-    return ip.is_loopback if ip is not None else host.lower().rstrip(".") == "localhost"
+    if ip is not None:
+        return ip.is_loopback
+    return host.lower().rstrip(".").rpartition(".")[2] == "localhost"
 
 
 def _is_private(host: str) -> bool:

@@ -31,9 +31,7 @@ _MOST_WAITING: Final = 256 * 1024
 class Flood:
     """Passes broadcasts on, each once."""
 
-    def __init__(
-        self, seen: SeenCache, links: Links, effects: Effects, settings: Settings
-    ) -> None:
+    def __init__(self, seen: SeenCache, links: Links, effects: Effects, settings: Settings) -> None:
         self._seen = seen
         self._links = links
         self._effects = effects
@@ -68,6 +66,11 @@ class Flood:
         if self._waiting > _MOST_WAITING:
             self.flush(came_by)
 
+    def relay_run(self, messages: Sequence[Message], came_by: Connection) -> None:
+        """Pass on broadcasts that are noted as seen already, behind what waits."""
+        self._onward.extend(messages)
+        self.flush(came_by)
+
     def flush(self, came_by: Connection) -> None:
         """Pass on what one read has brought: to everybody but the peer it came by."""
         messages = self._onward
@@ -76,8 +79,10 @@ class Flood:
         self._onward = []
         self._waiting = 0
         peers = self._links.open
-        if len(peers) > 1 or peers[:1] != (came_by,):
-            self._effects.relay(messages, [link for link in peers if link is not came_by])
+        # While one connection to a peer gives way to another, the peer has two.
+        came_from = self._links.table.get(came_by.id, came_by)
+        if len(peers) > 1 or peers[:1] != (came_from,):
+            self._effects.relay(messages, [link for link in peers if link is not came_from])
 
     def peer_joined(self, link: Connection, now: float) -> None:
         """Give a first peer what was sent before it came."""

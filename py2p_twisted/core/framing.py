@@ -152,6 +152,16 @@ class FrameDecoder:
             if not self._data:
                 return
 
+    def chunk(self) -> tuple[bytes, int]:
+        """What is there to be read, and from where on: for a reader that finds frames itself."""
+        if self._start == len(self._data) and self._tail:
+            self._data, self._start, self._tail = self._tail, 0, b""
+        return self._data, self._start
+
+    def read_to(self, start: int) -> None:
+        """Such a reader has dealt with the chunk up to here, where a frame begins."""
+        self._start = start
+
     def next_frame(self) -> tuple[bytes, int, int] | None:
         """The next of the `frames`, or ``None`` until more data has come."""
         return next(self.frames(), None)

@@ -41,12 +41,15 @@ def _greater(one: bytes, other: bytes) -> bool:
     Compare ids as the numbers they stand for.
 
     As text, a shorter one could sort last. An id that is no base 58 number, which only a
-    foreign implementation could have, makes both ends compare the bytes.
+    foreign implementation could have, makes both ends compare the bytes; so do two ids that
+    are one number (``1A`` and ``A``).
     """
+    texts = (len(one), one) > (len(other), other)
     try:
-        return base58.decode(one) > base58.decode(other)
+        ours, theirs = base58.decode(one), base58.decode(other)
     except ValueError:
-        return (len(one), one) > (len(other), other)
+        return texts
+    return ours > theirs or (ours == theirs and texts)
 
 
 class Links:

@@ -368,7 +368,8 @@ class Node:
         timeout = self.settings.probe_timeout
         if link.deadline is None:
             link.deadline = self.timers.at(
-                self._now + timeout, lambda: self._close(link, LinkUnresponsive(timeout), flush=False)
+                self._now + timeout,
+                lambda: self._close(link, LinkUnresponsive(timeout), flush=False),
             )
         self._request_list(link)
 
@@ -518,6 +519,15 @@ class Node:
 
     # --- messages ----------------------------------------------------------------------
 
+    def timely(self, stamp: float) -> bool:
+        """Whether a broadcast's stamp is of our time."""
+        return self.clock.accepts(stamp, self._wall)
+
+    def received_run(self, link: Connection, messages: Sequence[Message]) -> None:
+        """Broadcasts for the application, checked and noted: pass them on, deliver them."""
+        self.flood.relay_run(messages, link)
+        self._effects.deliver(messages, link)
+
     def received(self, link: Connection, message: Message) -> None:
         """
         Route a message to where it belongs.
@@ -542,7 +552,7 @@ class Node:
             if type(sub) is int and sub in flags.EXTENSIONS:
                 self.drops["unknown extension"] += 1
                 return
-            self._effects.deliver(message, link)
+            self._effects.deliver((message,), link)
         elif sub == flags.PEERS:
             self._read_peers(link, message)
         elif sub == flags.REQUEST:
@@ -715,5 +725,3 @@ class Node:
                 link.progress = self.timers.at(self._now + settings.progress_interval, look)
 
         link.progress = self.timers.at(self._now + settings.progress_interval, look)
-
-

@@ -11,6 +11,7 @@ Times are in seconds. Source: docs/design.rst, "Delivery"; faults B10.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 #: How long an id is remembered: twice the ten minutes that messages are kept.
@@ -27,10 +28,20 @@ class SeenCache:
     """
     A bounded set of ids.
 
-    :ivar ids: the set itself, for a lookup without a call on the hot path. Read only.
+    :ivar ids: the set itself, for a lookup without a call on the hot path. Who adds to it
+        tells `added` at the end of the same read.
     """
 
-    __slots__ = ("_bucket", "_capacity", "_dropped", "_marks", "_next_mark", "_order", "_window", "ids")
+    __slots__ = (
+        "_bucket",
+        "_capacity",
+        "_dropped",
+        "_marks",
+        "_next_mark",
+        "_order",
+        "_window",
+        "ids",
+    )
 
     def __init__(self, window: float = WINDOW, capacity: int = CAPACITY) -> None:
         self.ids: set[bytes] = set()
@@ -65,6 +76,12 @@ class SeenCache:
         self._order.append(ident)
         return True
 
+    def added(self, idents: Sequence[bytes], now: float) -> None:
+        """Take note of ids that a reader has put into `ids` itself, all of them new."""
+        self._order.extend(idents)
+        if now >= self._next_mark or len(self.ids) >= self._capacity:
+            self._tidy(now)
+
     def _tidy(self, now: float) -> None:
         """Once in a while: begin a bucket, forget those that are past the window, make room."""
         marks = self._marks
@@ -77,7 +94,8 @@ class SeenCache:
             self._drop(marks[0][1] - self._dropped)
         if len(self.ids) >= self._capacity:
             # A batch at a time costs less than one by one.
-            self._drop(max(1, self._capacity // _BUCKETS))
+            room = max(1, self._capacity // _BUCKETS)
+            self._drop(len(self.ids) - self._capacity + room)
 
     def _drop(self, number: int) -> None:
         popleft = self._order.popleft

@@ -71,9 +71,9 @@ class Application:
     def message_received(self, message: Message, link: Connection) -> None:
         """A message has come in; ``link`` is the neighbour that brought it."""
 
-    def messages_received(self, arrived: Sequence[tuple[Message, Connection]]) -> None:
+    def messages_received(self, messages: Sequence[Message], link: Connection) -> None:
         """Messages have come in with one read; by default each is told by itself."""
-        for message, link in arrived:
+        for message in messages:
             self.message_received(message, link)
 
     def peer_joined(self, link: Connection, first: bool) -> None:
@@ -153,7 +153,7 @@ class MeshFactory(Factory):
         self._waiting: dict[int, Deferred[Any]] = {}
         self._all_gone: list[Deferred[None]] = []
         #: What has arrived in this turn.
-        self._arrived: list[tuple[Message, Connection]] = []
+        self._arrived: list[tuple[Sequence[Message], Connection]] = []
         self._arrived_bytes = 0
         self._snapshot: Mapping[bytes, Connection] = MappingProxyType({})
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -328,7 +328,8 @@ class MeshFactory(Factory):
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []
         self._arrived_bytes = 0
-        self.application.messages_received(arrived)
+        for messages, link in arrived:
+            self.application.messages_received(messages, link)
 
     # --- Effects: the core's data ---------------------------------------------------------------
 
@@ -350,10 +351,10 @@ class MeshFactory(Factory):
             for message in messages:
                 self.application.sent(message, links)
 
-    def deliver(self, message: Message, link: Connection) -> None:
-        """Keep a message for the application until the end of this turn."""
-        self._arrived.append((message, link))
-        self._arrived_bytes += len(message.body)
+    def deliver(self, messages: Sequence[Message], link: Connection) -> None:
+        """Keep messages for the application until the end of this turn."""
+        self._arrived.append((messages, link))
+        self._arrived_bytes += sum([len(message.body) for message in messages])
         if self._arrived_bytes > TURN:
             self._hand_over()
 
@@ -508,5 +509,3 @@ def _translate(failure: Failure, dial: Dial) -> Exception:
     if failure.check(twisted_error.ConnectingCancelledError):
         return MeshClosed("this node is closing")
     return Unreachable(f"{where} cannot be reached: {error}")
-
-

@@ -159,7 +159,11 @@ class MeshService(Service, Application):
             reactor,
             self.network,
             endpoint_for
-            or (lambda address, timeout: client_endpoint(reactor, address, self._credentials, timeout)),
+            or (
+                lambda address, timeout: client_endpoint(
+                    reactor, address, self._credentials, timeout
+                )
+            ),
             application=application or self,
             settings=Settings.from_options(options),
             **tools,
@@ -496,5 +500,3 @@ def _branch(source: Deferred[Any]) -> Deferred[Any]:
 
     source.addCallbacks(succeeded, failed)
     return branch
-
-

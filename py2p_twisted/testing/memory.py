@@ -287,9 +287,7 @@ class _Client:
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         network = self._network
         listening = network._listening.get(self._address)
-        accepted = (
-            listening.buildProtocol(IPv4Address("TCP", *self._source)) if listening else None
-        )
+        accepted = listening.buildProtocol(IPv4Address("TCP", *self._source)) if listening else None
         if accepted is None:
             return fail(ConnectionRefusedError())
         if self._credentials is not None:

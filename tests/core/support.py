@@ -132,8 +132,8 @@ class Recorder:
             for message in messages:
                 self.send(message, link)
 
-    def deliver(self, message: Message, link: Connection) -> None:
-        self.delivered.append((message, link))
+    def deliver(self, messages: Sequence[Message], link: Connection) -> None:
+        self.delivered.extend((message, link) for message in messages)
 
     @property
     def inbox(self) -> list[tuple[Any, ...]]:
@@ -199,7 +199,9 @@ class Solo:
         """Bytes have come in."""
         return self.note(self.node.receive(link, data, self.now, self.wall))
 
-    def peer(self, ident: bytes | str = b"Peer", *, dial: Dial | None = None, **said: Any) -> Connection:
+    def peer(
+        self, ident: bytes | str = b"Peer", *, dial: Dial | None = None, **said: Any
+    ) -> Connection:
         """A peer that has introduced itself, by default after dialling us."""
         link = self.accept(dial)
         said.setdefault("time", int(self.wall))
@@ -325,7 +327,9 @@ class Host:
     :ivar dials: dials that wait to be carried out.
     """
 
-    def __init__(self, world: World, name: str, address: Address, ident: bytes, **options: Any) -> None:
+    def __init__(
+        self, world: World, name: str, address: Address, ident: bytes, **options: Any
+    ) -> None:
         network = options.pop("network", MESH)
         self.world = world
         self.name = name
@@ -377,8 +381,8 @@ class Host:
             for message in messages:
                 self.send(message, link)
 
-    def deliver(self, message: Message, link: Connection) -> None:
-        self.delivered.append((message, link))
+    def deliver(self, messages: Sequence[Message], link: Connection) -> None:
+        self.delivered.extend((message, link) for message in messages)
 
     # what the application does
 

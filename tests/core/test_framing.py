@@ -1,5 +1,6 @@
 """Tests of `py2p_twisted.core.framing`."""
 
+import itertools
 from random import Random
 from struct import pack
 
@@ -48,7 +49,7 @@ class FrameDecoderTests(SynchronousTestCase):
         """Not even when pieces of very different sizes follow each other, or empty ones."""
         stream, decoder, received = b"".join(map(sized, wanted)), FrameDecoder(limit=100), []
         places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-        for start, stop in zip(places, places[1:], strict=False):
+        for start, stop in itertools.pairwise(places):
             decoder.receive_data(stream[start:stop])
             received += pull(decoder)
         self.assertEqual(received, wanted)
@@ -115,7 +116,7 @@ class FrameDecoderTests(SynchronousTestCase):
         decoder.receive_data(sized(bytes(40)) + sized(bytes(60)))
         self.assertIsNotNone(decoder.next_frame())
         decoder.limit = 60
-        chunk, start, stop = decoder.next_frame()
+        _chunk, start, stop = decoder.next_frame()
         self.assertEqual(stop - start, 60)
 
     def test_a_large_frame_is_gathered_once(self):

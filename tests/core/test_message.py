@@ -33,7 +33,9 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(message.id, vector.id, vector.name)
             self.assertEqual(message.body, vector.body, vector.name)
             if vector.compression == "none":
-                self.assertEqual(compression.wrap_plain(message.id, message.body), vector.frame, vector.name)
+                self.assertEqual(
+                    compression.wrap_plain(message.id, message.body), vector.frame, vector.name
+                )
 
     def test_large_messages_are_those_of_the_reference(self):
         """The plain frame of 70 kB has the captured length, beginning and hash."""
@@ -126,7 +128,9 @@ class ParseTests(SynchronousTestCase):
     def test_an_unusable_message_is_known_by_its_id(self):
         """So that the copies which other neighbours bring cost nothing."""
         body = b"\x94\x00\xa1s\x00\xa1\xff"
-        self.assertEqual(self.assertRaises(BadText, parse_body, body).message_id, sha256(body).digest())
+        self.assertEqual(
+            self.assertRaises(BadText, parse_body, body).message_id, sha256(body).digest()
+        )
 
     def test_no_message_at_all_costs_the_link(self):
         """A checksum does not make a message of it."""

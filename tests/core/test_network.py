@@ -29,9 +29,7 @@ class NetworkTests(SynchronousTestCase):
 
     def test_an_unknown_encryption_is_refused(self):
         """There are two encryptions; a third word is a ``ValueError`` that names it."""
-        error = self.assertRaises(
-            ValueError, Network("mesh", "ROT13").require_known_encryption
-        )
+        error = self.assertRaises(ValueError, Network("mesh", "ROT13").require_known_encryption)
         self.assertIsInstance(error, BadArgument)
         self.assertIn("ROT13", str(error))
 

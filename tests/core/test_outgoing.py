@@ -119,7 +119,9 @@ class ComposerTests(SynchronousTestCase):
         maker = composer()
         self.assertRaises(NotSendable, maker.compose, 0, (0, {1, 2}), WALL)
         self.assertRaises(TypeError, maker.compose, 0, (0, object()), WALL)
-        self.assertEqual(maker.compose(0, (0, "x"), WALL).id, composer().compose(0, (0, "x"), WALL).id)
+        self.assertEqual(
+            maker.compose(0, (0, "x"), WALL).id, composer().compose(0, (0, "x"), WALL).id
+        )
 
     def test_the_guard_is_held_while_ids_are_compared(self):
         """With a lock, threads cannot both find the same id free."""

@@ -368,9 +368,7 @@ class SeedDocumentTests(SocketTestCase):
         c.register_handler(register_2)
         a.send(b"test")
         self.settle()
-        self.assertEqual(
-            [msg.packets for msg in b.recv(5)], [(0, b"test"), (2, b"success")]
-        )
+        self.assertEqual([msg.packets for msg in b.recv(5)], [(0, b"test"), (2, b"success")])
         self.assertIsNone(a.recv())
 
     def test_34_a_handler_takes_two_arguments(self) -> None:

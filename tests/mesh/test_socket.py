@@ -74,7 +74,9 @@ class SendingTests(SocketTestCase):
         """A send to many peers is stamped and encoded once."""
         a, b, c = self.chain(3)
         self.join(c, a)
-        with mock.patch.object(a._factory, "wall", side_effect=[1_790_000_000.9] + [1_790_000_001.1] * 50):
+        with mock.patch.object(
+            a._factory, "wall", side_effect=[1_790_000_000.9] + [1_790_000_001.1] * 50
+        ):
             a.send("tick")
         self.settle()
         for sock in (b, c):
@@ -89,9 +91,7 @@ class SendingTests(SocketTestCase):
         one.connect(*other.out_addr)
         one.send("while connecting")
         self.settle()
-        self.assertEqual(
-            [msg.packets[1] for msg in other.recv(9)], ["early", "while connecting"]
-        )
+        self.assertEqual([msg.packets[1] for msg in other.recv(9)], ["early", "while connecting"])
 
     def test_order_is_kept(self) -> None:
         """Messages of one sender over one link arrive in the order in which they were sent."""

@@ -94,7 +94,9 @@ class OutboxTests(SynchronousTestCase):
         outbox.flush()
         self.assertEqual(len(self.transport.writes), 1)
         self.clock.advance(0)
-        self.assertEqual([len(data) for data in self.transport.writes], [800, 400, 3000, 8, 1024, 8])
+        self.assertEqual(
+            [len(data) for data in self.transport.writes], [800, 400, 3000, 8, 1024, 8]
+        )
 
     def test_a_peer_that_never_reads_is_given_up(self) -> None:
         """A queue that is full costs the peer its link, once, and takes no more memory."""

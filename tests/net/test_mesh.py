@@ -209,7 +209,9 @@ class ReportTests(SynchronousTestCase):
 
         said: list[str] = []
         now = [0.0]
-        reports = Reports(Logger(observer=lambda event: said.append(formatEvent(event))), lambda: now[0])
+        reports = Reports(
+            Logger(observer=lambda event: said.append(formatEvent(event))), lambda: now[0]
+        )
         for _ in range(1000):
             reports.say(LogLevel.info, "checksum", "eve", "bad frame from {peer}")
         reports.say(LogLevel.info, "checksum", "mallory", "bad frame from {peer}")

@@ -244,7 +244,10 @@ class ServiceTests(SynchronousTestCase):
 
         for start in ("start", "startService"):
             service = MeshService(
-                MemoryMesh().clock, "mesh", listen=[Taken()], advertise=("10.0.0.1", 1)  # type: ignore[list-item]
+                MemoryMesh().clock,
+                "mesh",
+                listen=[Taken()],
+                advertise=("10.0.0.1", 1),  # type: ignore[list-item]
             )
             if start == "start":
                 self.failureResultOf(service.start(), CannotListenError)

@@ -41,10 +41,8 @@ def qualified(name: str, modules: list[str]) -> str:
     raise ValueError(f"no test module {name!r} here; there are: {', '.join(modules)}")
 
 
-def main(arguments: list[str]) -> int:
-    """
-    Hand the chosen modules to trial, in a reporter that names each test and why it was skipped.
-    """
+def main(arguments: list[str]) -> None:
+    """Hand the chosen modules to trial, with a reporter that names each test; never returns."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.integration", description="Run the integration tests."
     )
@@ -64,8 +62,7 @@ def main(arguments: list[str]) -> int:
         if options.require_reference:
             find_reference()
     except (ValueError, ReferenceMissing) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
     # Imported only now: --help and the messages above should not need Twisted.
     from twisted.scripts.trial import run
@@ -75,4 +72,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -267,7 +267,7 @@ class InternalMessage:
             break
         if len(data) < 32:
             raise MalformedMessage("a frame without a checksum")
-        found = cls._of(_parse(data[:32], data[32:]))
+        found = cls._of(_parse(data[:32], data[32:], least=3))
         found.compression = methods
         found.compression_fail = failed
         return found
@@ -333,6 +333,17 @@ class Pending(Future[T]):
     def __init__(self, thread: ReactorThread) -> None:
         super().__init__()
         self._thread = thread
+
+    def __repr__(self) -> str:
+        if self.cancelled():
+            state = "cancelled"
+        elif not self.done():
+            state = "under way"
+        elif (error := super().exception()) is not None:
+            state = f"failed: {error}"
+        else:
+            state = f"done: {super().result()!r}"
+        return f"<{type(self).__name__}, {state}>"
 
     def wait(self, timeout: float | None = None) -> T:
         """
@@ -561,7 +572,7 @@ class base_socket(EventEmitter):
         """Call what a user has registered."""
         try:
             return function(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - whatever a user's code may raise
+        except BaseException:  # noqa: BLE001 - whatever a user's code may raise, SystemExit too
             text = traceback.format_exc()
             self._errors.append(text)
             self.log.failure("in {callback}, which was registered here", callback=_name(function))

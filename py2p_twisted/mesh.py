@@ -4,6 +4,7 @@ The mesh socket: an alert and messaging network, as a script sees it.
 >>> from py2p_twisted import mesh
 >>> sock = mesh.mesh_socket('0.0.0.0', 4444)
 >>> sock.connect('192.168.1.14', 4567)
+<Connecting, under way>
 >>> sock.send('this is', 'a test')
 
 All of it may be used from any thread, also inside callbacks, and before a reactor runs.
@@ -246,6 +247,7 @@ class mesh_socket(base_socket):
         address = to_address((addr, port))
         if not address[1]:
             raise BadArgument("port 0 cannot be dialled")
+        self._need_open()
         pending = Connecting(self._thread)
         self._print(1, "attempting connection to {}:{}", addr, port)
         self._cross(
@@ -271,8 +273,7 @@ class mesh_socket(base_socket):
         with self._table_changed:
             while len(self._table) < peers:
                 left = until - monotonic()
-                if self._closed:
-                    raise MeshClosed("this socket is closed")
+                self._need_open()
                 if left <= 0:
                     lately = "; ".join(list(self._errors)[-3:]) or "no connection was tried"
                     raise ConnectTimeout(
@@ -429,6 +430,7 @@ class mesh_socket(base_socket):
                 stopped.result(timeout)
             except TimeoutError:
                 self.log.warn("peers did not take all messages within {timeout} s", timeout=timeout)
+        self._thread.forget(self._reactor_gone)
         self._inbox.close()
         with self._table_changed:
             self._table = MappingProxyType({})
@@ -449,10 +451,21 @@ class mesh_socket(base_socket):
         if self._thread.gone:
             raise MeshClosed(self._thread.gone)
 
-    def _reactor_gone(self) -> None:
-        """The reactor has ended: say so to whoever calls or waits."""
+    def _reactor_gone(self, forked: bool) -> None:
+        """The reactor has ended, or is another process's: say so to whoever calls or waits."""
+        if forked:
+            self._closing = threading.Lock()
+            self._table_changed = threading.Condition()
+            self._table = MappingProxyType({})
+            self._factory.node.composer.guard = threading.Lock()
+            self._handover.forked(self._thread.gone)
+            self._inbox.forked()
+            if self._worker is not None:
+                self._worker.forked()
         self._handover.close(self._thread.gone)
         self._inbox.close()
+        with self._table_changed:
+            self._table_changed.notify_all()
 
     # --- between the threads ----------------------------------------------------------------
 
@@ -587,8 +600,9 @@ class _Bridge(Application):
 
     def link_failed(self, error: Exception, where: str) -> None:
         sock = self._sock
-        sock._errors.append(f"{where}: {error}")
-        sock._print(1, "no connection with {}: {}", where, error)
+        text = str(error) if where in str(error) else f"{where}: {error}"
+        sock._errors.append(text)
+        sock._print(1, "no connection with {}", text)
         sock._emit_soon("error", error)
 
     def reply_failed(self, error: MeshError) -> None:

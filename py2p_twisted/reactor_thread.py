@@ -27,6 +27,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
@@ -61,7 +62,7 @@ class ReactorThread:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._gone = ""
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: dict[Callable[[bool], None], None] = {}
 
     def ensure_running(self) -> Any:
         """
@@ -98,8 +99,8 @@ class ReactorThread:
             reactor.run(installSignalHandlers=False)
         finally:
             self._gone = "the reactor has ended"
-            for watcher in self._watchers:
-                watcher()
+            for watcher in list(self._watchers):
+                watcher(False)
 
     def _stop(self, reactor: Any) -> None:
         thread = self._thread
@@ -114,15 +115,26 @@ class ReactorThread:
         if self._thread is not None:
             self._gone = "the reactor stayed in the parent process: make sockets after the fork"
             self._thread = None
+            for watcher in list(self._watchers):
+                watcher(True)
 
     @property
     def gone(self) -> str:
         """Why there is no reactor any more, or an empty text."""
         return self._gone
 
-    def when_gone(self, action: Callable[[], None]) -> None:
-        """Have ``action`` called, in whatever thread, when the reactor has ended."""
-        self._watchers.append(action)
+    def when_gone(self, action: Callable[[bool], None]) -> None:
+        """
+        Have ``action`` called, in whatever thread, when the reactor has ended.
+
+        Its argument says whether this is a forked child, where a lock that another thread
+        held at the fork stays held for ever.
+        """
+        self._watchers[action] = None
+
+    def forget(self, action: Callable[[bool], None]) -> None:
+        """Take back `when_gone`."""
+        self._watchers.pop(action, None)
 
     def inside(self) -> bool:
         """Whether this is the reactor's thread, in which nothing may wait."""
@@ -278,6 +290,12 @@ class Handover:
             self._closed = self._closed or why
             self._room.notify_all()
 
+    def forked(self, why: str) -> None:
+        """This is a child of ``fork``: take nothing more, and forget who held the lock."""
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self.close(why)
+
 
 class Worker:
     """
@@ -285,6 +303,8 @@ class Worker:
 
     :ivar busy: the time (monotonic seconds) at which the running call began, or ``None``.
     """
+
+    log = Logger(namespace="py2p_twisted.mesh")
 
     def __init__(self, name: str) -> None:
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -299,7 +319,7 @@ class Worker:
         return len(self._jobs)
 
     def put(self, function: Callable[..., object], *args: Any) -> None:
-        """Have a function called; it must not raise."""
+        """Have a function called; what it raises is logged."""
         self._jobs.append((function, args))
         if self._idle:
             with self._wake:
@@ -322,12 +342,20 @@ class Worker:
             if self._ended:
                 return
             self.busy = monotonic()
-            function(*args)
+            try:
+                function(*args)
+            except BaseException:  # noqa: BLE001 - a thread that ends would end all callbacks
+                self.log.failure("in the thread of callbacks")
             self.busy = None
 
     def inside(self) -> bool:
         """Whether this is the worker's own thread."""
         return threading.current_thread() is self._thread
+
+    def forked(self) -> None:
+        """This is a child of ``fork``: the thread stayed behind."""
+        self._wake = threading.Condition()
+        self._ended = True
 
     def close(self, timeout: float) -> bool:
         """
@@ -440,3 +468,9 @@ class Inbox:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def forked(self) -> None:
+        """This is a child of ``fork``: nothing more will come, and forget who held a lock."""
+        self._changed = threading.Condition()
+        self._taking = threading.Lock()
+        self.close()

@@ -11,7 +11,7 @@ an *offset*, their clock minus ours. The median of the offsets decides two thing
   (Either, so that lying peers can widen the window but can never make us refuse what our
   own clock finds right.)
 
-Times are in seconds. Source: faults B10, B11; docs/design.rst, "Clocks".
+Times are in seconds. Source: docs/design.rst, "Clocks".
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from __future__ import annotations
 from statistics import median_low
 from typing import Final
 
-#: How far a stamp may be from the time, both ways. As long as ids are remembered, so
-#: what the seen cache has forgotten is refused by its age.
+#: How far a stamp may be from the time, both ways. A message is thus accepted for twice
+#: as long at most, which is how long `seen.WINDOW` remembers ids.
 ACCEPTED: Final = 20 * 60
 
-#: Disagreement that is put down to a wrong clock rather than to travel time. Source: B11.
+#: Disagreement that is put down to a wrong clock rather than to travel time.
 DISAGREEMENT: Final = 20
 
-#: Peers it takes to overrule our own clock. Source: B11.
+#: Peers it takes to overrule our own clock.
 QUORUM: Final = 3
 
-#: No correction goes further: whoever is a day off has other problems. Source: B11.
+#: No correction goes further: whoever is a day off has other problems.
 LARGEST_CORRECTION: Final = 24 * 60 * 60
 
 #: Offsets of peers that are gone are kept, up to this many.

@@ -179,9 +179,6 @@ def _check_sendable(items: tuple[Any, ...], others: int) -> None:
         if isinstance(value, (list, tuple)) and not isinstance(value, msgpack.ExtType):
             children: Iterable[Any] = value
         elif isinstance(value, dict):
-            for key in value:
-                if isinstance(key, (tuple, list, dict)):
-                    raise NotSendable(f"a dict's keys must be simple values: {_short(key)}")
             children = (part for pair in value.items() for part in pair)
         elif isinstance(value, (str, bytes, int, float, bool)) or value is None:
             continue

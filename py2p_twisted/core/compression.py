@@ -6,9 +6,9 @@ nodes reassemble frames wrongly when a read ends exactly four bytes into the nex
 as they read 1,024 bytes at a time, that cannot happen while every frame's total length is
 a multiple of eight. Our own bodies are encoded so that plain frames are (`outgoing`). For
 others' the padding stands *behind a compressed stream*, where every decompressor ignores
-it (lzma alone excepted), so the body and its id stay as they are::
+it, so the body and its id stay as they are::
 
-    00 00 00 5c   78 01 | 01 | 4d 00 b2 ff | content... | adler32 | 00 00 00
+    00 00 00 5c   78 01 | 01 | 4d 00 b2 ff | content... | adler32 | 00 00 00 00
     length        zlib    last, stored: size and ~size    checksum  padding
 
 A *stored* zlib stream wraps the content without compressing it. Writing and reading one
@@ -200,18 +200,16 @@ def wrap_compressed(stream: bytes, method: int = flags.ZLIB) -> bytes:
     """
     A whole frame from a compressed stream, padded to the grid.
 
-    Except lzma's: its one-shot decompressor takes what stands behind a stream for the
-    beginning of another one, and refuses the whole.
+    Python's one-shot ``lzma.decompress`` takes zeros behind a stream for the beginning of
+    another one and refuses the whole. No stream begins with 0xff: that it ignores.
     """
-    if method == flags.LZMA:
-        return _pack_size(len(stream)) + stream
-    return _pad([b"", stream], len(stream))
+    return _pad([b"", stream], len(stream), b"\xff" if method == flags.LZMA else b"\0")
 
 
-def _pad(parts: list[bytes | memoryview], length: int) -> bytes:
+def _pad(parts: list[bytes | memoryview], length: int, filler: bytes = b"\0") -> bytes:
     padding = -(4 + length) % GRID
     parts[0] = _SIZE.pack(length + padding)
-    parts.append(bytes(padding))
+    parts.append(filler * padding)
     return b"".join(parts)
 
 

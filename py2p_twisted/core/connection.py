@@ -413,7 +413,10 @@ class Connection:
             raise IllegalInState(f"a {kind.value} came while {self._state.value}")
         if kind is Kind.MESSAGE:
             self._router.received(self, message)
-        elif kind is Kind.HANDSHAKE:
+            return
+        if self._router.trace is not None:
+            self._router.trace(1, "message received: {}", message)
+        if kind is Kind.HANDSHAKE:
             self._introduce(message)
         else:
             self._renegotiate(message, now)

@@ -16,8 +16,8 @@ At most four dials are under way by our own choice, and at most one a second goe
 same host unless that is on a private network. An address never leaves the book while it
 is pinned; apart from that the oldest go first, and no peer can fill more than its share.
 
-The random generator and the time are handed in; times are in seconds. Source: delivery
-design, rules 6 and 12, findings 8 and 10; faults B13, B14.
+The random generator and the time are handed in; times are in seconds. Source:
+docs/design.rst, "Dialling" and "Limits".
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timer, Timers
 from py2p_twisted.errors import NetworkMismatch, SelfConnection
 
-#: Source: delivery design, rule 6.
+#: Back-off: the first delay, doubled each time; the longest; how much both vary.
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 15.0
 JITTER: Final = 0.3
 LOST_TRIES: Final = 14
 #: A link that lived this long starts the back-off anew; else flapping links would be
-#: dialled at full speed for ever. Source: delivery design, finding 8.
+#: dialled at full speed for ever.
 LONG_LIVED: Final = 30.0
 #: Links that broke and are dialled again; more of them are merely remembered.
 MOST_LOST: Final = 8
-#: Source: faults B14.
+#: What a liar's address can cost: attempts, and seconds until the next ones.
 LEARNED_TRIES: Final = 3
 LEARNED_PAUSE: Final = 15 * 60.0
 MOST_AT_ONCE: Final = 4
 HOST_INTERVAL: Final = 1.0
 #: Ports of services that must not be bothered by a liar's peers list: 25 is mail.
 REFUSED_PORTS: Final = frozenset({25})
-#: Source: delivery design, rule 12.
+#: A node without any peer tries one address this often.
 ISOLATED_INTERVAL: Final = 2.0
 #: The node that had dialled has the head start in dialling again, so that the two seldom
 #: cross.

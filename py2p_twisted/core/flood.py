@@ -7,7 +7,7 @@ sender it *claims* plays no part in whom we skip: a forged one must not keep a m
 somebody. And what the application sends while there is no peer is kept for a while, and
 given to the first who comes.
 
-Source: wire specification, section 9; faults R10, B9; delivery design, rule 13.
+Source: docs/protocol/wire.rst, "Flooding"; docs/design.rst, "Delivery".
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ The connections of a node: which are there, and which one stands for a peer.
                                  \\--> draining (replaced, still read)
 
 `replaces` is the rule for two connections between the same two nodes. Both ends apply it
-to what both know, so both keep the same one. Source: wire specification, 17.10.
+to what both know, so both keep the same one. Source:
+docs/protocol/wire.rst, "Two connections to one peer".
 """
 
 from __future__ import annotations

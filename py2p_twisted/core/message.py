@@ -107,11 +107,12 @@ def with_appendix(message: Message, appendix: bytes) -> Message:
     return Message(sha256(body).digest(), body, message.items)
 
 
-def parse(ident: bytes, body: bytes | memoryview) -> Message:
+def parse(ident: bytes, body: bytes | memoryview, *, least: int = 4) -> Message:
     """
     Check and read a received body.
 
     :param ident: the 32 bytes that stood before it.
+    :param least: items it has to have; nodes have no use for one without a sub-flag.
     :raises ChecksumMismatch: they are not the body's SHA-256.
     :raises MalformedMessage: the body is no message.
     :raises ContentError: it is one that cannot be used.
@@ -120,20 +121,20 @@ def parse(ident: bytes, body: bytes | memoryview) -> Message:
         raise ChecksumMismatch
     try:
         items = codec.decode(body)
-        _check_fields(items)
+        _check_fields(items, least)
     except ContentError as error:
         error.message_id = ident
         raise
     return Message(ident, body, items)
 
 
-def _check_fields(items: Sequence[Any]) -> None:
+def _check_fields(items: Sequence[Any], least: int) -> None:
     flag, sender, time = items[:3]
     if (
         type(flag) is int
         and type(sender) is bytes
         and type(time) is int
-        and len(items) > 3
+        and len(items) >= least
         and len(sender) <= MAX_ID
     ):
         return  # what every node but JavaScript ones sends
@@ -145,7 +146,7 @@ def _check_fields(items: Sequence[Any]) -> None:
         raise BadField(f"an id has at most {MAX_ID} characters, not {len(sender)}")
     if type(time) is not int and (type(time) is not float or not 0 <= time < _LATEST):
         raise BadField(f"a time stamp is a number of seconds, not {time!r:.40}")
-    if len(items) < 4:
+    if len(items) < least:
         raise BadField("a message without a sub-flag")
 
 

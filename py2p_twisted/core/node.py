@@ -74,9 +74,9 @@ from py2p_twisted.errors import (
 )
 
 #: Entries of a peers list that are sent, and used of one that was asked for.
-#: Source: faults B14.
+#: Source: docs/design.rst, "Limits".
 LIST_LENGTH: Final = 32
-#: Entries used of a list that nobody asked for, and how often. Source: faults B14.
+#: Entries used of a list that nobody asked for, and how often.
 UNASKED_LENGTH: Final = 8
 UNASKED_INTERVAL: Final = 10.0
 

@@ -10,7 +10,7 @@ means that a send that straddles a second is one message.
 Bodies are encoded so that a plain frame around them has a multiple of eight bytes, which
 plain 0.6 nodes need (see `compression`); the counter has eight bytes for the same reason.
 
-Stamps are whole seconds since 1970, UTC. Source: docs/design.rst, "The wire"; faults B12.
+Stamps are whole seconds since 1970, UTC. Source: docs/design.rst, "The wire".
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Composer:
 
     :ivar correction: seconds added to the clock, set by the node when its peers agree
         that our clock is wrong.
+    :ivar guard: what is entered where two threads must not meet.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Composer:
         self.correction = 0
         self._sender = sender
         self._max_message = max_message
-        self._guard = guard if guard is not None else nullcontext()
+        self.guard = guard if guard is not None else nullcontext()
         # (the latest second, its ids, and for ids used more than once: how often)
         self._latest: tuple[int, dict[bytes, bytes], dict[bytes, int]] = (0, {}, {})
         self._back_in_time = 0
@@ -78,7 +79,7 @@ class Composer:
         # setdefault is atomic, so the usual case needs no lock.
         if stamp == second and used.setdefault(message.id, message.id) is message.id:
             return message
-        with self._guard:
+        with self.guard:
             message = self._make_fresh(message, stamp)
         if len(message.body) > self._max_message:
             raise MessageTooLarge(len(message.body), self._max_message)

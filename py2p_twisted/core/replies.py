@@ -12,7 +12,7 @@ All replies to one sender wait together; every request has an id of its own, so 
 replies in one second do not get into each other's way. After a while without an answer the
 request is repeated once; after ``reply_timeout`` everything that waits has failed, visibly.
 
-Times are in seconds. Source: wire specification, section 10; acceptance X25, X26.
+Times are in seconds. Source: docs/protocol/wire.rst, "Messages of the node".
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Ids are remembered for a window of *arrival*, by our own monotonic clock: what a
 claims about time decides nothing here. Looking one up is a single probe of a set, and
 forgetting is done bucket by bucket, never by scanning.
 
-Times are in seconds. Source: docs/design.rst, "Delivery"; faults B10.
+Times are in seconds. Source: docs/design.rst, "Delivery".
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-#: How long an id is remembered: twice the ten minutes that messages are kept.
-WINDOW: Final = 20 * 60.0
+#: How long an id is remembered: as long as a copy of the message can be accepted, from
+#: 20 minutes before its stamp (`clock.ACCEPTED`) to 20 minutes after.
+WINDOW: Final = 40 * 60.0
 
 #: How many ids are remembered at most: four times the 20,000 messages that are kept.
 #: At about 130 bytes each this is some 10 MiB.

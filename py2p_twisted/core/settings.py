@@ -2,8 +2,8 @@
 Every limit and interval of a node, with its reason.
 
 All of them are constructor arguments (``MeshService(..., max_message=...)``) and shown by
-``status``. Sizes are in bytes, times in seconds. Numbers without another source come from
-docs/design.rst, "Limits".
+``status``. Sizes are in bytes, times in seconds. Their sources
+stand in docs/design.rst, "Limits".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Settings:
     dial_timeout: float = 4.0
     dial_handshake_timeout: float = 6.0
     #: A started frame is looked at this often, must have brought this many bytes a
-    #: second by then, and be complete in this time. Source: faults B3.
+    #: second by then, and be complete in this time.
     progress_interval: float = 10.0
     progress_rate: int = 1024
     frame_timeout: float = 60.0
@@ -48,7 +48,7 @@ class Settings:
     #: Broken messages a minute that a neighbour may bring: honest 0.6 nodes relay what
     #: they do not check.
     content_errors: int = 10
-    #: Renegotiations per connection. Source: faults B29.
+    #: Renegotiations per connection.
     renegotiations: int = 8
     #: The seen cache.
     seen_window: float = seen.WINDOW
@@ -57,11 +57,11 @@ class Settings:
     reply_timeout: float = 10.0
     #: Replies that wait for their sender to be found.
     max_replies: int = 256
-    #: Addresses kept, and how many of them one peer may have told us. Source: faults B13.
+    #: Addresses kept, and how many of them one peer may have told us.
     book_size: int = 512
     book_share: int = 64
     #: Own broadcasts kept while there is no peer, and for how long: 0.6 nodes drop what
-    #: is older than 60 s. Source: delivery design, rule 13.
+    #: is older than 60 s.
     unsent_messages: int = 16
     unsent_age: float = 55.0
 

@@ -15,7 +15,7 @@ own sends wait, for ``PATIENCE`` at most; after that it is *slow*, nobody waits 
 more, and when its queue reaches ``QUEUE_LIMIT``, or nothing at all has moved for
 ``STUCK_AFTER``, it loses its link. Relaying never waits for anybody.
 
-Sizes are in bytes, times in seconds. Source: docs/design.rst, "Flow control"; faults B22, B23.
+Sizes are in bytes, times in seconds. Source: docs/design.rst, "Flow control".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zope.interface import implementer
 from py2p_twisted.core.message import Message
 from py2p_twisted.errors import LinkError, PeerTooSlow
 
-#: A queue above this makes our own sends wait. Source: faults, "Bounds".
+#: A queue above this makes our own sends wait. Source: docs/design.rst, "Limits".
 HIGH_WATER: Final = 1024 * 1024
 #: A queue that has been high is low again here.
 LOW_WATER: Final = HIGH_WATER // 4
@@ -39,10 +39,10 @@ LOW_WATER: Final = HIGH_WATER // 4
 PATIENCE: Final = 2.0
 #: No frame is added to a queue that holds this much already.
 QUEUE_LIMIT: Final = 4 * 1024 * 1024
-#: A transport that takes nothing for this long has lost its peer. Source: faults, "Bounds".
+#: A transport that takes nothing for this long has lost its peer. Source: docs/design.rst, "Limits".
 STUCK_AFTER: Final = 60.0
 #: Handed to one transport in one turn at most, so that a large message does not keep
-#: small ones of other peers waiting. Source: faults B23.
+#: small ones of other peers waiting.
 TURN: Final = 256 * 1024
 
 

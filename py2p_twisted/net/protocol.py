@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: A peer that has lost power is noticed by the kernel: it is asked for a sign of life
 #: after this many idle seconds, every so often, and given up after so many questions.
-#: 0.6 has no ping of its own. Source: faults B4.
+#: 0.6 has no ping of its own. Source: docs/design.rst, "Limits".
 KEEPALIVE_IDLE = 10
 KEEPALIVE_INTERVAL = 5
 KEEPALIVE_PROBES = 3

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from constantly import NamedConstant
 from twisted.logger import Logger, LogLevel
 
-#: Seconds between two lines about the same thing. Source: faults, "Close".
+#: Seconds between two lines about the same thing. Source: docs/design.rst, "Limits".
 INTERVAL = 60.0
 
 #: Pairs of peer and reason that are told apart.

@@ -44,7 +44,7 @@ from py2p_twisted.net.status import Status, status_of
 from py2p_twisted.net.tls import Credentials, credentials_for
 
 #: One salt a process, so that two nodes at one address in turn have different ids.
-#: Source: wire specification, section 4.
+#: Source: docs/protocol/wire.rst, "Ids".
 SALT = str(uuid.uuid4())
 
 #: An address of the documentation range. A UDP socket that is connected to it, which sends

@@ -8,6 +8,8 @@ status is allowed from any thread: it is a copy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from py2p_twisted.core.connection import Connection
@@ -57,7 +59,9 @@ class Status(Mapping[str, Any]):
             if isinstance(value, dict):
                 value = ", ".join(f"{name} {number}" for name, number in value.items()) or "none"
             elif isinstance(value, list):
-                value = "".join(f"\n    {item}" for item in value) or "none"
+                value = (
+                    "".join("\n" + indent(str(item).rstrip(), "    ") for item in value) or "none"
+                )
             lines.append(f"{key}: {value}")
         return "\n".join(lines)
 
@@ -87,6 +91,7 @@ def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) 
             "clock correction (s)": node.composer.correction,
             "dropped messages": dict(node.drops),
             "closed links": dict(factory.closed_links),
+            "limits": asdict(node.settings),
             "errors": errors,
         }
     )

@@ -1,12 +1,12 @@
 """
 Where a node's TLS contexts come from.
 
-`SelfMade` is what ``Protocol(name, 'SSL')`` means in py2p: every process makes itself a
+`SelfMade` is what ``Protocol(name, 'SSL')`` means in py2p: every node makes itself a
 certificate, and nobody verifies anybody. It stops whoever reads along, **not** whoever
 pretends to be somebody else. Other sources of certificates (an authority of the mesh's own)
 are other classes with the same two methods.
 
-Source: docs/design.rst, "TLS"; wire specification, section 13.
+Source: docs/design.rst, "TLS".
 """
 
 from __future__ import annotations

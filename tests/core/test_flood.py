@@ -43,6 +43,19 @@ class OneNodeTests(SynchronousTestCase):
         self.assertEqual((solo.effects.inbox, self.heard(solo, ben)), ([("storm",)], ["storm"]))
         self.assertEqual((ada.duplicates, ben.duplicates), (1, 1))
 
+    def test_a_copy_goes_nowhere_as_long_as_its_stamp_is_accepted(self):
+        """From 20 minutes before its time until 20 minutes after it, its id is known."""
+        solo = Solo()
+        storm = raw(0, "storm", time=int(WALL) + 20 * 60)
+        for minute in range(45):
+            ada = solo.peer(b"Ada")
+            solo.receive(ada, storm)
+            # What keeps the cache in motion.
+            solo.receive(ada, raw(0, minute, time=int(solo.wall)))
+            solo.lost(ada)
+            solo.advance(60.0)
+        self.assertEqual(solo.effects.inbox.count(("storm",)), 1)
+
     def test_our_own_broadcast_goes_to_everybody_and_not_to_us(self):
         """Its echo is known, and counted as a copy."""
         solo = Solo()

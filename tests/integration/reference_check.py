@@ -663,11 +663,13 @@ class PayloadTests(NetworkTestCase):
         self.payload("maps")
 
     def test_tuples_for_keys(self) -> None:
-        """A dictionary that an original sends with tuples for keys arrives like that."""
+        """A dictionary that is sent with tuples for keys arrives like that, both ways."""
         ours, original = self.nodes("OR")
         self.link(ours, original)
         original.send({(1, "a"): "tuple"})
         self.assert_received(ours, [BROADCAST, {(1, "a"): "tuple"}])
+        ours.send({(1, ("b",)): "tuple"})
+        self.assert_received(original, [BROADCAST, {(1, ("b",)): "tuple"}])
 
     def test_many_packets(self) -> None:
         """A message may have no packet but one, or many, of mixed types."""

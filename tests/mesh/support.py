@@ -50,6 +50,9 @@ class InlineWorker:
             function, args = self.jobs.pop(0)
             function(*args)
 
+    def forked(self) -> None:
+        """There is no thread that could have stayed behind."""
+
     def close(self, timeout: float) -> bool:
         self.closed = True
         return True

@@ -384,12 +384,17 @@ class SeedDocumentTests(SocketTestCase):
 
     def test_35_debug_level_5_shows_everything(self) -> None:
         """At 5 one sees entry into each handler and every message that goes in or out."""
-        one, other = self.pair(debug_level=5)
-        other.register_handler(lambda msg, handler: None)
         with contextlib.redirect_stdout(io.StringIO()) as printed:
+            one, other = self.pair(debug_level=5)
+            other.register_handler(lambda msg, handler: None)
             one.send("needle")
             self.settle()
         text = printed.getvalue()
+        handshake = f"payload=({base.flags.handshake}, "
+        for node in (one, other):
+            lines = [line for line in text.splitlines() if line.startswith(node._port_text())]
+            for verb in ("sending", "message received"):
+                self.assertTrue(any(verb in line and handshake in line for line in lines), verb)
         self.assertIn("sending", text)
         self.assertIn("message received", text)
         self.assertIn("checking handler", text)

@@ -238,6 +238,23 @@ class CallbackTests(SocketTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 3)
         self.assertNotEqual(other.status, "Nominal")
         self.assertIn("oops in a handler", str(other.status))
+        # Every line of a traceback stands below the word that it belongs to.
+        self.assertIn("\n    Traceback", str(other.status))
+        self.assertNotIn("\n  File", str(other.status))
+
+    def test_a_callback_cannot_end_the_program(self) -> None:
+        """``sys.exit()`` in a callback, and the like, is one more exception."""
+        one, other = self.world.socket(), self.world.socket()
+        for error in (SystemExit(3), KeyboardInterrupt(), GeneratorExit()):
+            other.register_handler(mock.create_autospec(lambda msg, conn: None, side_effect=error))
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.join(one, other)
+            one.send("x")
+            self.settle()
+        self.assertEqual(other.recv().packets[1], "x")
+        self.assertEqual(
+            len(self.flushLoggedErrors(SystemExit, KeyboardInterrupt, GeneratorExit)), 3
+        )
 
     def test_coroutine_functions_are_refused(self) -> None:
         """They would be called and never awaited, so registering one is a TypeError."""
@@ -396,6 +413,15 @@ class ReplyTests(SocketTestCase):
         with self.assertRaises(ValueError):
             msg.reply("x")
 
+    def test_a_message_in_its_wire_form(self) -> None:
+        """It reads what it writes, as py2p's does: also one without any payload."""
+        for payload in ((), (0, "x")):
+            for methods in ((), base.compression):
+                written = base.InternalMessage(2, b"me", payload, methods)
+                read = base.InternalMessage.feed_string(written.string, compressions=methods)
+                self.assertEqual(read.packets, (2, b"me", written.time, *payload))
+                self.assertEqual((read.id, read.string), (written.id, written.string))
+
 
 class ClosingTests(SocketTestCase):
     def test_close_is_final_and_idempotent(self) -> None:
@@ -447,6 +473,35 @@ class ClosingTests(SocketTestCase):
             self.assertEqual(sock.status, "Nominal")
         with self.assertRaises(MeshClosed):
             sock.send("x")
+
+    def test_a_socket_without_its_reactor(self) -> None:
+        """Where the reactor has ended, or stayed in another process, everything says so."""
+        for forked in (False, True):
+            one, other = self.pair()
+            one.on("message", lambda sock: None)
+            other.send("unread")
+            self.settle()
+            one._thread._gone = "gone"
+            one._reactor_gone(forked)
+            for call in (
+                (one.send, "x"),
+                (one.connect, "10.0.0.1", 4444),
+                (one.wait_connected, 60, 5),
+                (one.request_peers,),
+            ):
+                self.assertRaises(MeshClosed, *call)
+            self.assertEqual(one.recv(timeout=60).packets[1], "unread")
+            self.assertIsNone(one.recv(timeout=60))
+            self.assertNotEqual(one.status, "Nominal")
+            one.close()
+            one._thread._gone = ""
+
+    def test_closed_sockets_are_let_go(self) -> None:
+        """The reactor's thread keeps no list of what has been closed."""
+        one = self.world.socket()
+        self.assertIn(one._reactor_gone, one._thread._watchers)
+        one.close()
+        self.assertNotIn(one._reactor_gone, one._thread._watchers)
 
     def test_pending_connections_are_told(self) -> None:
         """Who waits for a connection when the socket is closed is told so."""

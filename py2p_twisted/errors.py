@@ -242,6 +242,15 @@ class TooManyPeers(LinkError):
         super().__init__(f"this node accepts {limit} incoming peers and has them")
 
 
+class Disconnected(LinkError):
+    """The application of one of the ends wants no link between these two nodes."""
+
+    reason = "disconnected"
+
+    def __init__(self) -> None:
+        super().__init__("this node has disconnected that peer")
+
+
 class TooManyContentErrors(LinkError):
     """A neighbour brings more broken messages than an honest one would."""
 

@@ -39,7 +39,7 @@ from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.message import build
 from py2p_twisted.core.network import Address, Network
-from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError, Unreachable
+from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
 from py2p_twisted.net.factory import Application
 from py2p_twisted.net.service import MeshService, compose, to_address
@@ -288,17 +288,13 @@ class mesh_socket(base_socket):
         self._handover.call(self._factory.request_peers)
 
     def disconnect(self, handler: mesh_connection) -> None:
-        """Close a connection, and do not seek it again."""
+        """
+        Close a connection, and have none with that peer until you `connect` to it again.
+
+        :raises MeshClosed: the socket is closed.
+        """
         self._need_open()
-
-        def go() -> None:
-            link = handler._link
-            self._factory.close_link(link, Unreachable("this node has disconnected it"))
-            for address in (link.dial.address if link.dial else None, link.address):
-                if address is not None:
-                    self._factory.node.dialer.forget(address)
-
-        self._handover.call(go)
+        self._handover.call(lambda: self._factory.disconnect(handler._link))
 
     # --- messages -----------------------------------------------------------------------
 

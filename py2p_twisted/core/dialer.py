@@ -6,7 +6,8 @@ One policy for every reason to dial:
 =========  =============================================================================
 asked      the application's ``connect``: at once, one attempt, an answer in any case
 pinned     asked for, and once connected (or a bootstrap address): for ever, with back-off
-lost       a link that broke: 0.5 s x 2^n, at most 15 s, +-30 %, 14 attempts
+lost       a link that broke: 0.5 s x 2^n, at most 15 s, +-30 %, 14 attempts; as many if
+           it breaks within `LONG_LIVED` again and again
 learned    told by a peer: while fewer than ``max_outgoing`` links are ours, 3 attempts,
            then a pause of 15 minutes
 isolated   no peer at all: any known address, one every 2 s, for ever
@@ -143,6 +144,18 @@ class Dialer:
     def is_ours(self, address: Address) -> bool:
         """Whether an address is known to lead to this very node."""
         return address in self._ours
+
+    def addresses_of(self, ident: bytes) -> list[Address]:
+        """Where a node lives, or has lived, as far as we know."""
+        return [entry.address for entry in self._book.values() if entry.ident == ident]
+
+    def asked_for(self, link: Connection) -> bool:
+        """Whether a link that introduces itself is one that the application has asked for."""
+        if link.dial is None:
+            return False
+        entry = self._under_way.get(link.dial.serial)
+        wanted = link.dial.expected == link.id
+        return wanted or (entry is not None and (entry.pinned or bool(entry.tokens)))
 
     def add_own(self, address: Address) -> None:
         """An address leads to this very node: it is never dialled."""
@@ -325,7 +338,8 @@ class Dialer:
                 entry.level = 0
             if entry.dial is not None:
                 continue
-            if entry.pinned or (again and self._few_lost()):
+            # Who hangs up again and again, soon after each greeting, does not want us.
+            if entry.pinned or (again and entry.level < LOST_TRIES and self._few_lost()):
                 entry.lost = True
                 entry.tries = 0
                 entry.next = now + self._delay(entry.level)

@@ -58,6 +58,7 @@ from py2p_twisted.core.timers import Timers
 from py2p_twisted.errors import (
     BadField,
     ContentError,
+    Disconnected,
     DuplicateConnection,
     FrameTimeout,
     HandshakeTimeout,
@@ -84,7 +85,10 @@ UNASKED_INTERVAL: Final = 10.0
 _BUILT_IN: Final = frozenset({flags.HANDSHAKE, flags.PEERS, flags.REQUEST, flags.RESPONSE})
 
 #: Refusals of honest nodes: what we have to tell them is still written.
-_TOLD: Final = (NetworkMismatch, SelfConnection, TooManyPeers)
+_TOLD: Final = (Disconnected, NetworkMismatch, SelfConnection, TooManyPeers)
+
+#: Peers whose disconnection is remembered.
+_MOST_DISCONNECTED: Final = 256
 
 _EVERYBODY: Final = ("*", b"*")
 
@@ -143,6 +147,8 @@ class Node:
             dial=self._dial_for_reply,
             done=lambda token, error: self._decide(Replied(token, error)),
         )
+        #: Ids that are turned away, in the order in which they were disconnected.
+        self._disconnected: dict[bytes, None] = {}
         self._effects = effects
         self._rng = rng
         self._actions: list[Action] = []
@@ -317,6 +323,10 @@ class Node:
             link.deadline.cancel()
             link.deadline = None
         link.agree(handshake)
+        if handshake.id in self._disconnected:
+            if not self.dialer.asked_for(link):
+                raise Disconnected
+            del self._disconnected[handshake.id]
         if self.clock.learn(handshake.id, handshake.stamp, self._wall):
             self.composer.correction = self.clock.correction
             self._decide(ClockDisagreement(self.clock.correction))
@@ -437,6 +447,21 @@ class Node:
         else:
             self.dialer.connect(address, token, now, expected)
         return token, self._decisions()
+
+    def disconnect(self, link: Connection, now: float, wall: float) -> Sequence[Action]:
+        """End a connection, and want none with that peer until the application asks for one."""
+        self._begin(now, wall)
+        addresses = [link.address, link.dial.address if link.dial is not None else None]
+        if link.id:
+            addresses += self.dialer.addresses_of(link.id)
+            self._disconnected[link.id] = None
+            if len(self._disconnected) > _MOST_DISCONNECTED:
+                del self._disconnected[next(iter(self._disconnected))]
+        self._close(link, Disconnected(), flush=True)
+        for address in addresses:
+            if address is not None:
+                self.dialer.forget(address)
+        return self._decisions()
 
     def pin(self, address: Address, now: float, wall: float) -> Sequence[Action]:
         """Dial an address, and again and again, for ever: a bootstrap address."""
@@ -642,7 +667,7 @@ class Node:
             address, ident = read_address(entry[0]), entry[1]
             if address is None or not isinstance(ident, (bytes, str)) or len(ident) > MAX_ID:
                 continue
-            if as_bytes(ident) != self.id:
+            if as_bytes(ident) != self.id and as_bytes(ident) not in self._disconnected:
                 addresses.append((address, as_bytes(ident)))
         self.dialer.learned(addresses, link.id, self._now)
 

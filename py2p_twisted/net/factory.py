@@ -51,9 +51,11 @@ from py2p_twisted.core.outgoing import Composer
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import (
     ConnectTimeout,
+    Disconnected,
     LinkError,
     MeshClosed,
     MeshError,
+    TooManyPeers,
     Unreachable,
 )
 from py2p_twisted.net.flow import TURN, Pace, SendQueue
@@ -274,6 +276,10 @@ class MeshFactory(Factory):
         """End one connection."""
         self._act(self.node.close_link(link, error, self.now(), self.wall(), flush=False))
 
+    def disconnect(self, link: Connection) -> None:
+        """End a connection, and turn its peer away until it is connected to again."""
+        self._act(self.node.disconnect(link, self.now(), self.wall()))
+
     def _act(self, actions: Sequence[Action]) -> None:
         self.perform(actions)
         self.flush()
@@ -304,6 +310,7 @@ class MeshFactory(Factory):
         link = protocol.link
         if link.state is State.GREETING and error is not None:
             self._refused(link, error)
+            self.application.link_failed(error, link.owner.peer_name)
         actions = self.node.lost(link, error, self.now(), self.wall())
         self._protocols.pop(protocol, None)
         self._act(actions)
@@ -392,6 +399,9 @@ class MeshFactory(Factory):
         self.closed_links[error.reason] += 1
         if isinstance(error, LinkError) and not link.id:
             self._refused(link, error)
+            self.application.link_failed(error, link.owner.peer_name)
+        elif isinstance(error, TooManyPeers):
+            self._refused(link, error)  # worth a line in the log, but no trouble of ours
         protocol.close(action.flush)
 
     def _refused(self, link: Connection, error: MeshError) -> None:
@@ -402,7 +412,6 @@ class MeshFactory(Factory):
             LogLevel.info, error.reason, where.rpartition(":")[0], verb + " {where}: {error}",
             where=where, error=str(error),
         )  # fmt: skip
-        self.application.link_failed(error, where)
 
     def _do_joined(self, action: Joined) -> None:
         link = action.link
@@ -422,7 +431,7 @@ class MeshFactory(Factory):
             error=str(error), count=len(self._snapshot),
         )  # fmt: skip
         self.application.peer_left(link, error, action.last)
-        if isinstance(error, LinkError):
+        if isinstance(error, LinkError) and not isinstance(error, Disconnected):
             self.application.link_failed(error, link.owner.peer_name)
 
     def _do_replaced(self, action: Replaced) -> None:

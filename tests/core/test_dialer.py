@@ -315,6 +315,21 @@ class LostTests(DialerCase):
             self.join(b"A", ("10.0.1.1", 5), self.last)
         self.assertEqual([round(wait, 2) for wait in waits], [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0])
 
+    def test_who_hangs_up_after_each_greeting_is_left_alone(self):
+        """It does not want us: after as many links as failures it is merely remembered."""
+        self.not_alone()
+        self.lose(lived=1.0)
+        before = len(self.dials)
+        for _ in range(LOST_TRIES + 5):
+            dials = len(self.dials)
+            self.advance(20)
+            if len(self.dials) > dials:
+                link = self.join(b"A", ("10.0.1.1", 5), self.last)
+                self.advance(1)
+                self.leave(link)
+        self.assertEqual(len(self.dials) - before, LOST_TRIES)
+        self.assertIn(("10.0.1.1", 5), self.dialer.known)
+
     def test_a_link_that_lived_long_begins_anew(self):
         """After half a minute the old trouble is forgotten."""
         self.not_alone()

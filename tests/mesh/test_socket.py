@@ -345,11 +345,38 @@ class ConnectingTests(SocketTestCase):
         self.assertIs(one.wait_connected(0), one)
 
     def test_disconnect_is_for_good(self) -> None:
-        """``disconnect`` closes a link, and it is not dialled again."""
+        """``disconnect`` closes a link, until one is asked for at this end."""
         one, other = self.pair()
+        third = self.world.socket()
+        self.join(other, third)
+        self.join(third, one)
+        one.disconnect(one.routing_table[other.id])
+        for _ in range(100):
+            self.world.advance(1)
+            self.assertEqual(list(one.routing_table), [third.id])
+        other.connect(*one.out_addr)
+        self.world.advance(1)
+        self.assertNotIn(other.id, one.routing_table)
+        self.assertEqual(one.status, "Nominal")
+        done = one.connect(*other.out_addr)
+        self.settle()
+        self.assertEqual(done.wait(0).id, other.id)
+        self.world.advance(10)
+        self.assertIn(other.id, one.routing_table)
+
+    def test_a_reply_needs_a_link(self) -> None:
+        """Whoever replies to a peer that it has disconnected asks for a link by that."""
+        one, other = self.pair()
+        third = self.world.socket()
+        self.join(other, third)
+        self.join(third, one)
         one.disconnect(one.routing_table[other.id])
         self.world.advance(1)
-        self.assertFalse(one.routing_table)
+        other.send("question")
+        self.settle()
+        one.recv().reply("answer")
+        self.world.advance(2)
+        self.assertEqual(other.recv().packets, (flags.whisper, "answer"))
 
     def test_directions(self) -> None:
         """``outgoing`` and ``incoming`` tell who dialled."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ssl
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core.network import Network
@@ -149,7 +150,11 @@ class HealingTests(SynchronousTestCase):
             mesh.link(f"n{number}", "hub")
         late = mesh.add("late")
         late.connect(mesh["hub"]).addErrback(lambda _: None)
-        mesh.advance(5)
+        with capturedLogs() as events:
+            mesh.advance(5)
+        said = [formatEvent(event) for event in events]
+        self.assertEqual(len([line for line in said if "accepts 3 incoming peers" in line]), 1)
+        self.assertIn("too many peers", mesh["hub"].service.status["closed links"])
         self.assertNotIn(late.id, mesh["hub"].peers)
         self.assertTrue(late.peers)
 

@@ -290,6 +290,9 @@ class InternalMessage:
         """Everything: main flag, sender, time and payload."""
         return (self.msg_type, self.sender, self.time, *self.payload)
 
+    #: As a message of the core calls it.
+    items = packets
+
     @property
     def id(self) -> bytes:
         """32 bytes: SHA-256 of the body."""
@@ -411,8 +414,7 @@ class message:
     @property
     def packets(self) -> Packets:
         """The sub-flag, and then what the sender gave to ``send`` or ``reply``."""
-        found = self._msg
-        return Packets(found.payload if isinstance(found, InternalMessage) else found.items[3:])
+        return Packets(self._msg.items[3:])
 
     @property
     def sender(self) -> bytes | str:

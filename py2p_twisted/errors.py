@@ -57,7 +57,7 @@ class MessageTooLarge(LocalError, ValueError):
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"the message takes {size} bytes on the wire, the limit (max_message) is {limit}"
+            f"the message takes up to {size} bytes on the wire, the limit (max_message) is {limit}"
         )
         self.size, self.limit = size, limit
 

@@ -147,9 +147,17 @@ class mesh_socket(base_socket):
         self._table: Mapping[bytes, mesh_connection] = MappingProxyType({})
         self._table_changed = threading.Condition()
         self._worker: Worker | None = None
-        self._inbox = Inbox(max_waiting, max_waiting_bytes, lambda item: len(item.body))
+        self._inbox = Inbox(
+            max_waiting,
+            max_waiting_bytes,
+            lambda items: sum([len(item.body) for item in items]),
+        )
         # What callbacks have not been asked about yet.
-        self._unhandled = Inbox(max_waiting, max_waiting_bytes, lambda item: len(item[0].body))
+        self._unhandled = Inbox(
+            max_waiting,
+            max_waiting_bytes,
+            lambda items: sum([len(item.body) for item, _ in items]),
+        )
         self._thread = reactor_thread(reactor)
         self._reactor = self._thread.ensure_running()
         announced = out_addr
@@ -164,7 +172,6 @@ class mesh_socket(base_socket):
             advertise=announced,
             credentials=credentials,
             application=_Bridge(self),
-            composer_guard=threading.Lock(),
             **options,
         )
         self._factory = self._service.factory
@@ -344,14 +351,15 @@ class mesh_socket(base_socket):
         if not payload:
             raise BadArgument("a message needs a sub-flag, such as flags.whisper")
         sent = compose(self._factory, flag, payload[0], payload[1:])
-        if sender is not None or stamp is not None:
+        as_it_is = sender is not None or stamp is not None
+        if as_it_is:
             sent = build(
                 flag,
                 self.id if sender is None else sender,
                 int(sent.time) if stamp is None else stamp,
                 payload,
             )
-        self._handover.call(lambda: self._factory.send_to(link, sent))
+        self._handover.call(lambda: self._factory.send_to(link, sent, as_it_is=as_it_is))
 
     def recv(self, quantity: int = 1, timeout: float | None = None) -> Any:
         """
@@ -453,7 +461,6 @@ class mesh_socket(base_socket):
             self._closing = threading.Lock()
             self._table_changed = threading.Condition()
             self._table = MappingProxyType({})
-            self._factory.node.composer.guard = threading.Lock()
             self._handover.forked(self._thread.gone)
             self._inbox.forked()
             if self._worker is not None:
@@ -537,7 +544,7 @@ class mesh_socket(base_socket):
         if received.items[3] not in _QUEUED:
             self._print(4, "ignoring a message of type {}", received.items[3])
             return
-        lost = self._inbox.extend((received,), len(received.body))
+        lost = self._inbox.extend((received,))
         if lost:
             self._gap(lost)
         if self._worker is not None:
@@ -562,7 +569,7 @@ class _Bridge(Application):
             super().messages_received(messages, link)
             return
         messages = [item for item in messages if item.items[3] in _QUEUED]
-        lost = sock._inbox.extend(messages, sum([len(item.body) for item in messages]))
+        lost = sock._inbox.extend(messages)
         if lost:
             sock._gap(lost)
 
@@ -572,7 +579,7 @@ class _Bridge(Application):
         if worker is None:
             sock._queue(received)
             return
-        lost = sock._unhandled.extend(((received, link),), len(received.body))
+        lost = sock._unhandled.extend(((received, link),))
         if lost:
             # Their jobs are still there, so no new one is needed.
             sock._gap([item for item, _ in lost])

@@ -379,9 +379,11 @@ class Inbox:
     is something to take, so a reader can never hold up the reactor.
     """
 
-    def __init__(self, max_messages: int, max_bytes: int, size_of: Callable[[Any], int]) -> None:
+    def __init__(
+        self, max_messages: int, max_bytes: int, size_of: Callable[[Sequence[Any]], int]
+    ) -> None:
         """
-        :param size_of: the bytes of one item.
+        :param size_of: the bytes of some items, together.
         """
         self._max_messages = max_messages
         self._max_bytes = max_bytes
@@ -400,15 +402,14 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
-    def extend(self, items: Sequence[Any], size: int) -> Sequence[Any]:
+    def extend(self, items: Sequence[Any]) -> Sequence[Any]:
         """
         Add messages; called by one thread only.
 
-        :param size: their bytes, together.
         :return: the oldest ones, where they had to make room.
         """
         self._items.extend(items)
-        self._put_bytes += size
+        self._put_bytes += self._size_of(items)
         lost: Sequence[Any] = ()
         if len(self._items) > self._max_messages or self._put_bytes > self._room_until:
             lost = self._make_room()
@@ -431,7 +432,7 @@ class Inbox:
                 oldest = items.popleft()
             except IndexError:  # a reader was faster
                 return lost
-            self._lost_bytes += self._size_of(oldest)
+            self._lost_bytes += self._size_of((oldest,))
             lost.append(oldest)
 
     def take(self, most: int = 1) -> list[Any]:
@@ -444,7 +445,7 @@ class Inbox:
                     found.append(popleft())
             except IndexError:
                 pass
-            self._taken_bytes += sum(map(self._size_of, found))
+            self._taken_bytes += self._size_of(found)
         return found
 
     def wait(self, timeout: float | None, most: int = 1) -> list[Any]:

@@ -53,7 +53,7 @@ MAX_DEPTH: Final = 32
 
 #: Items per container in the one-step decoder. The C decoder nests 1,024 deep and
 #: reserves 8 bytes an item: 1,024 x 256 x 8 bytes = 2 MiB at the very worst.
-_NARROW: Final = 256
+NARROW: Final = 256
 
 SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
@@ -90,12 +90,8 @@ def encode_aligned(
     :raises NotSendable: see `encode`.
     """
     packed = _pack(payload, 3)
-    count = len(payload)
-    # An array's header of its own: the items are wanted, in a longer array.
-    skip = 1 if count < 16 else 3 if count < 0x10000 else 5
-    prefixes = _prefixes(flag, sender, time, count)
-    missing = -(offset + len(prefixes[0]) + len(packed) - skip) % 8
-    return prefixes[missing] + packed[skip:]
+    skip, prefixes = _prefixes(flag, sender, time, len(payload), offset)
+    return prefixes[len(packed) & 7] + packed[skip:]
 
 
 #: Bytes to be added -> wider by so much: the array's header, the sender's, the time.
@@ -105,13 +101,24 @@ _WIDER: Final = (
 
 
 @lru_cache(maxsize=16)
-def _prefixes(flag: int, sender: bytes, time: int, count: int) -> tuple[bytes, ...]:
+def _prefixes(
+    flag: int, sender: bytes, time: int, count: int, offset: int
+) -> tuple[int, tuple[bytes, ...]]:
     """
-    What stands before the payload of ``count`` items, from the shortest to 7 bytes longer.
+    What stands before a payload of ``count`` items, by its packed length modulo eight.
 
     Kept, because the messages of one second share it.
+
+    :return: how many bytes of the packed payload to leave out (an array's header of its
+        own, while its items are wanted in a longer array), and the eight prefixes.
     """
-    return tuple(_prefix(flag, sender, time, count, more) for more in range(8))
+    skip = 1 if count < 16 else 3 if count < 0x10000 else 5
+    by_length = []
+    shortest = len(_prefix(flag, sender, time, count, 0))
+    for length in range(8):
+        missing = -(offset + shortest + length - skip) % 8
+        by_length.append(_prefix(flag, sender, time, count, missing))
+    return skip, tuple(by_length)
 
 
 def _prefix(flag: int, sender: bytes, time: int, count: int, more: int) -> bytes:
@@ -226,7 +233,7 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
     if len(body) <= MAX_ELEMENTS:
         try:
             # As tuples: of scalars alone, as most are, the garbage collector lets go of them.
-            value = unpack_flat(body)
+            value = _unpack_flat(body)
         except msgpack.ExtraData as extra:
             value = extra.unpacked
         except (ValueError, TypeError, OverflowError):
@@ -258,13 +265,13 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
 
 #: MessagePack of one flat array, as a tuple; raises ``ValueError`` or ``TypeError`` for
 #: whatever it does not take, and never builds more than a body's bytes allow.
-unpack_flat: Final = partial(
+_unpack_flat: Final = partial(
     msgpack.unpackb,
     use_list=False,
     raw=False,
     strict_map_key=False,
-    max_array_len=_NARROW,
-    max_map_len=_NARROW,
+    max_array_len=NARROW,
+    max_map_len=NARROW,
 )
 
 

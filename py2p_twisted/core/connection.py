@@ -30,8 +30,10 @@ from hashlib import sha256
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from msgpack import unpackb
+
 from py2p_twisted.core import compression, flags
-from py2p_twisted.core.codec import SCALARS, encode_aligned, unpack_flat
+from py2p_twisted.core.codec import NARROW, SCALARS, encode_aligned
 from py2p_twisted.core.framing import MAX_GREETING, SMALLEST_FRAME, FrameDecoder, largest_frame
 from py2p_twisted.core.message import MAX_ID, Message, as_bytes, parse
 from py2p_twisted.core.network import Address
@@ -294,6 +296,7 @@ class Connection:
         begun, end = start, len(data)
         most = min(_VIEW_FROM, self._largest + 1)
         remember, timely, keep = seen.add, router.timely, router.relays
+        broadcast: object = flags.BROADCAST
         fresh: list[Message] = []
         idents: list[bytes] = []
         stamp_before: object = None
@@ -312,11 +315,11 @@ class Connection:
             if sha256(body).digest() != ident:
                 break
             try:
-                items = unpack_flat(body)
-                flag, sender, stamp, sub = items[:4]
-            except (ValueError, TypeError, KeyError):
+                items = unpackb(body, use_list=False, max_array_len=NARROW, max_map_len=NARROW)
+                flag, sender, stamp, sub, *packets = items
+            except (ValueError, TypeError):
                 break
-            if flag is not flags.BROADCAST or sub is not flags.BROADCAST:
+            if flag is not broadcast or sub is not broadcast:
                 break
             if type(sender) is not bytes or len(sender) > MAX_ID or type(stamp) is not int:
                 break
@@ -324,7 +327,11 @@ class Connection:
                 if not timely(stamp):
                     break
                 stamp_before = stamp
-            if not SCALARS.issuperset(map(type, items)):
+            if len(packets) == 1:
+                flat = type(packets[0]) in SCALARS
+            else:
+                flat = SCALARS.issuperset(map(type, packets))
+            if not flat:
                 break
             message = Message(ident, body, items)
             if keep and not (size + 4) % compression.GRID:

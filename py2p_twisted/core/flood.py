@@ -20,6 +20,7 @@ from py2p_twisted.core.actions import Effects
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.links import Links
 from py2p_twisted.core.message import Message
+from py2p_twisted.core.outgoing import OwnBroadcasts
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.core.settings import Settings
 
@@ -33,6 +34,8 @@ class Flood:
 
     def __init__(self, seen: SeenCache, links: Links, effects: Effects, settings: Settings) -> None:
         self._seen = seen
+        #: Makes broadcasts of our own distinct, and notes them as seen.
+        self.note_own = OwnBroadcasts(seen).note
         self._links = links
         self._effects = effects
         self._settings = settings
@@ -49,9 +52,9 @@ class Flood:
 
     def originate(self, messages: Sequence[Message], now: float) -> None:
         """Send broadcasts of our own to every peer."""
-        remember = self._seen.add
-        for message in messages:
-            remember(message.id, now)
+        if not messages:
+            return
+        messages = self.note_own(messages, now)
         peers = self._links.open
         if peers:
             self._effects.relay(messages, peers)

@@ -66,6 +66,7 @@ from py2p_twisted.errors import (
     LinkUnresponsive,
     MeshClosed,
     MeshError,
+    MessageTooLarge,
     NetworkMismatch,
     SelfConnection,
     StaleMessage,
@@ -116,13 +117,12 @@ class Node:
         effects: Effects,
         rng: Random,
         settings: Settings | None = None,
-        composer: Composer | None = None,
     ) -> None:
         self.id = ident
         self.network = network
         self.address = address
         self.settings = settings or Settings()
-        self.composer = composer or Composer(ident, self.settings.max_message)
+        self.composer = Composer(ident, self.settings.max_message)
         self.links = Links()
         self.drops: Counter[str] = Counter()
         self.trace: Trace | None = None
@@ -296,7 +296,7 @@ class Node:
             return
         if draining:
             return
-        if standby is not None and standby.state is State.OPEN:
+        if standby is not None and standby.state is State.OPEN and not self._closed:
             self._join(standby, replaced=link)
             return
         self._decide(Left(link, error, last=not self.links.table))
@@ -327,8 +327,9 @@ class Node:
             if not self.dialer.asked_for(link):
                 raise Disconnected
             del self._disconnected[handshake.id]
-        if self.clock.learn(handshake.id, handshake.stamp, self._wall):
-            self.composer.correction = self.clock.correction
+        turned = self.clock.learn(handshake.id, handshake.stamp, self._wall)
+        self.composer.correction = self.clock.correction
+        if turned:
             self._decide(ClockDisagreement(self.clock.correction))
         old = self.links.table.get(handshake.id)
         if old is not None:
@@ -344,8 +345,11 @@ class Node:
         """Two connections to one peer: both ends must keep the same one."""
         new.opened()
         if replaces(self.id, new.id, new.outgoing):
+            standby, old.standby = old.standby, None
             self._join(new, replaced=old)
             self._drain(old)
+            if standby is not None:
+                self._settle(standby, new)
         elif self._now - old.heard <= self.settings.probe_timeout:
             self._keep(old, new)
         else:
@@ -457,7 +461,11 @@ class Node:
             self._disconnected[link.id] = None
             if len(self._disconnected) > _MOST_DISCONNECTED:
                 del self._disconnected[next(iter(self._disconnected))]
-        self._close(link, Disconnected(), flush=True)
+        same = [other for other in self.links if other.id == link.id] if link.id else [link]
+        for other in same:
+            other.standby = None  # it is not to take over
+        for other in same:
+            self._close(other, Disconnected(), flush=True)
         for address in addresses:
             if address is not None:
                 self.dialer.forget(address)
@@ -487,13 +495,23 @@ class Node:
         if peers:
             self._effects.relay(messages, peers)
 
-    def send_to(self, link: Connection, message: Message, now: float) -> None:
-        """Send a message of our own to one peer."""
+    def send_to(
+        self, link: Connection, message: Message, now: float, *, as_it_is: bool = False
+    ) -> None:
+        """
+        Send a message of our own to one peer.
+
+        :param as_it_is: its sender or time are of the application's choice, so whether it
+            equals another message is the application's business too.
+        """
+        if link.state is not State.OPEN:
+            return
         if is_broadcast(message):
-            self.seen.add(message.id, now)
-        if link.state is State.OPEN:
-            link.last_sent = message
-            self._effects.send(message, link)
+            if as_it_is:
+                self.seen.add(message.id, now)
+            else:
+                (message,) = self.flood.note_own((message,), now)
+        self._whisper(link, message)
 
     def reply(
         self, target: bytes | str, message: Message, now: float, wall: float
@@ -606,7 +624,7 @@ class Node:
             self.trace(2, "dropped a message from {}: {}", link, error)
 
     def _send_again(self, link: Connection) -> None:
-        if link.last_sent is not None:
+        if link.last_sent is not None and link.state is State.OPEN:
             self._effects.send(link.last_sent, link)
 
     def _whisper(self, link: Connection, message: Message) -> None:
@@ -679,7 +697,8 @@ class Node:
     def _read_request(self, link: Connection, message: Message) -> None:
         payload = message.payload
         if len(payload) > 1 and payload[1] in _EVERYBODY:
-            self._send_peers(link)
+            if link.state is State.OPEN:
+                self._send_peers(link)
             return
         if len(payload) < 3 or not isinstance(payload[2], (bytes, str)):
             raise BadField("a request names a request id and a node id")
@@ -692,11 +711,11 @@ class Node:
             address = neighbour.address if neighbour is not None else None
         if address is None or not isinstance(request_id, (bytes, str)):
             return
-        answer = self.composer.compose(
-            flags.BROADCAST,
-            (flags.RESPONSE, request_id, [list(address), wanted]),
-            self._wall,
-        )
+        payload = (flags.RESPONSE, request_id, [list(address), wanted])
+        try:
+            answer = self.composer.compose(flags.BROADCAST, payload, self._wall)
+        except MessageTooLarge:
+            return  # whoever makes such questions does not wait for answers
         # On the link that the request came by; from there it is relayed.
         self.send_to(link, answer, self._now)
 

@@ -1,28 +1,34 @@
 """
-Stamping and encoding what the application sends: once per send, in the caller's thread.
+What the application sends: stamped and encoded once, and a message of its own each time.
 
-A message's id is a hash over flag, sender, second and packets, so equal messages sent
-within one second would be one message to everybody else, and silently lost. When an id
-has been used, a counter is put behind the array until the id is fresh: ignored by every
-implementation, relayed byte for byte, the stamp stays an integer. One frame per send also
-means that a send that straddles a second is one message.
+`Composer` works in the caller's thread. One message per send also means that a send that
+straddles a second is one message. Bodies are encoded so that a plain frame around them has
+a multiple of eight bytes, which plain 0.6 nodes need (see `compression`).
 
-Bodies are encoded so that a plain frame around them has a multiple of eight bytes, which
-plain 0.6 nodes need (see `compression`); the counter has eight bytes for the same reason.
+`OwnBroadcasts` works where the node does. A message's id is a hash over flag, sender,
+second and packets, so equal messages sent within one second would be one message to
+everybody else, and silently lost. When an id has been used, a counter is put behind the
+array until the id is fresh: ignored by every implementation, relayed byte for byte, the
+stamp stays an integer. The counter has eight bytes, to stay on the grid of eight.
 
 Stamps are whole seconds since 1970, UTC. Source: docs/design.rst, "The wire".
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Final
 
-from py2p_twisted.core import codec, flags
+from py2p_twisted.core import codec
 from py2p_twisted.core.compression import FRAME_HEAD
 from py2p_twisted.core.message import Message, with_appendix
+from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.errors import MessageTooLarge
+
+#: Bytes of the counter behind equal messages.
+COUNTER: Final = 8
 
 #: Counters of messages that are stamped after the clock was set back begin here.
 _SET_BACK: Final = 1 << 63
@@ -34,74 +40,104 @@ class Composer:
 
     :ivar correction: seconds added to the clock, set by the node when its peers agree
         that our clock is wrong.
-    :ivar guard: what is entered where two threads must not meet.
     """
 
-    def __init__(
-        self,
-        sender: bytes,
-        max_message: int,
-        guard: AbstractContextManager[object] | None = None,
-    ) -> None:
+    def __init__(self, sender: bytes, max_message: int) -> None:
         """
-        :param max_message: bytes of the largest body.
-        :param guard: a lock, when several threads compose.
+        :param max_message: bytes of the largest body, with a counter behind it.
         """
         self.correction = 0
         self._sender = sender
-        self._max_message = max_message
-        self.guard = guard if guard is not None else nullcontext()
-        # (the latest second, its ids, and for ids used more than once: how often)
-        self._latest: tuple[int, dict[bytes, bytes], dict[bytes, int]] = (0, {}, {})
-        self._back_in_time = 0
+        self._limit = max_message
 
     def compose(self, flag: int, payload: tuple[Any, ...], wall: float) -> Message:
         """
-        Make a message that no node has seen before.
+        Make a message.
 
-        May be called from any thread, given a ``guard``.
+        May be called from any thread.
 
         :param payload: the sub-flag and the packets.
         :param wall: seconds since 1970 by our own clock.
         :raises NotSendable: a packet has no encoding.
-        :raises MessageTooLarge: the body exceeds ``max_message``.
+        :raises MessageTooLarge: the body exceeds the limit.
         """
         stamp = int(wall) + self.correction
         sender = self._sender
         body = codec.encode_aligned(flag, sender, stamp, payload, FRAME_HEAD)
-        if len(body) > self._max_message:
-            raise MessageTooLarge(len(body), self._max_message)
-        message = Message(sha256(body).digest(), body, (flag, sender, stamp, *payload))
-        if flag != flags.BROADCAST:
-            # Only broadcasts are told apart by their ids.
-            return message
-        second, used, _ = self._latest
-        # setdefault is atomic, so the usual case needs no lock.
-        if stamp == second and used.setdefault(message.id, message.id) is message.id:
-            return message
-        with self.guard:
-            message = self._make_fresh(message, stamp)
-        if len(message.body) > self._max_message:
-            raise MessageTooLarge(len(message.body), self._max_message)
-        return message
+        if len(body) + COUNTER > self._limit:
+            raise MessageTooLarge(len(body) + COUNTER, self._limit)
+        return Message(sha256(body).digest(), body, (flag, sender, stamp, *payload))
 
-    def _make_fresh(self, message: Message, stamp: int) -> Message:
-        second, used, counts = self._latest
-        if stamp > second:
-            self._latest = (stamp, {message.id: message.id}, {})
-            return message
-        if stamp < second:
-            # The clock was set back, into seconds whose ids are forgotten. A counter
-            # that only grows, of a width of its own, makes every id new.
-            self._back_in_time += 1
-            return with_appendix(message, (_SET_BACK + self._back_in_time).to_bytes(8, "big"))
-        if used.setdefault(message.id, message.id) is message.id:
-            return message
-        count = counts.get(message.id, 0)
-        while True:
-            fresh = with_appendix(message, count.to_bytes(8, "big"))
-            count += 1
-            if used.setdefault(fresh.id, fresh.id) is fresh.id:
-                break
-        counts[message.id] = count
-        return fresh
+
+class OwnBroadcasts:
+    """
+    Tells broadcasts of our own apart by their ids, which it notes in the seen cache.
+
+    The cache knows every id of the latest second, unless more came in that second than it
+    holds. So when half of that have come, our own ids of the second are looked up here, too.
+    """
+
+    def __init__(self, seen: SeenCache) -> None:
+        self._seen = seen
+        #: The latest second that was stamped, and how many ids had been noted before it.
+        self._second = 0
+        self._noted = 0
+        #: Our own ids of this second: as they came, and as a set when that is needed.
+        self._batches: list[list[bytes]] = []
+        self._kept: set[bytes] | None = None
+        #: For ids that were wanted again in this second: the next counter to try.
+        self._counters: dict[bytes, int] = {}
+        self._set_back = _SET_BACK
+
+    def note(self, messages: Sequence[Message], now: float) -> Sequence[Message]:
+        """
+        Make broadcasts of our own distinct from all before, and from each other.
+
+        :param messages: in the order of sending.
+        :return: the same, except that some have a counter behind them.
+        """
+        seen = self._seen
+        ids = seen.ids
+        second = messages[0].items[2]
+        if second > self._second:
+            self._second = second
+            self._noted = seen.noted
+            self._batches.clear()
+            self._kept = None
+            self._counters.clear()
+        fresh = [message.id for message in messages]
+        if self._kept is None and seen.noted - self._noted > seen.capacity // 2:
+            self._kept = set(chain.from_iterable(self._batches))
+        kept = self._kept
+        if (
+            second < self._second
+            or not ids.isdisjoint(fresh)
+            or (len(fresh) > 1 and len(set(fresh)) < len(fresh))
+            or (kept is not None and not kept.isdisjoint(fresh))
+        ):
+            messages = self._tell_apart(messages)
+            fresh = [message.id for message in messages]
+        ids.update(fresh)
+        seen.added(fresh, now)
+        if kept is None:
+            self._batches.append(fresh)
+        else:
+            kept.update(fresh)
+        return messages
+
+    def _tell_apart(self, messages: Sequence[Message]) -> Sequence[Message]:
+        used, kept, counters = self._seen.ids, self._kept or (), self._counters
+        apart: dict[bytes, Message] = {}
+        for message in messages:
+            fresh = message
+            if message.items[2] < self._second:
+                # The clock was set back, into seconds whose ids may be forgotten. A counter
+                # that only grows, of a range of its own, makes every id new.
+                fresh = with_appendix(message, self._set_back.to_bytes(COUNTER, "big"))
+                self._set_back += 1
+            while fresh.id in apart or fresh.id in used or fresh.id in kept:
+                count = counters.get(message.id, 0)
+                counters[message.id] = count + 1
+                fresh = with_appendix(message, count.to_bytes(COUNTER, "big"))
+            apart[fresh.id] = fresh
+        return tuple(apart.values())

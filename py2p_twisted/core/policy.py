@@ -10,10 +10,13 @@ nodes that announce extensions are another class behind the same methods.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Protocol
 
 from py2p_twisted.core import compression, flags
 from py2p_twisted.core.message import Message
+
+_pack_size = Struct("!I").pack
 
 
 class Policy(Protocol):
@@ -32,6 +35,9 @@ class Policy(Protocol):
 
     def frame(self, message: Message) -> bytes:
         """The message as a whole frame for this peer."""
+
+    def frames(self, messages: Sequence[Message]) -> list[bytes]:
+        """Several messages, each as a whole frame for this peer."""
 
 
 class PlainPolicy:
@@ -83,6 +89,26 @@ class PlainPolicy:
         if frame is None:
             frame = frames[method] = wrap(message, method)
         return frame
+
+
+    def frames(self, messages: Sequence[Message]) -> list[bytes]:
+        """Several messages as `frame` makes them, with a short way for the usual ones."""
+        method = self._method
+        made: list[bytes] = []
+        for message in messages:
+            known = message.frames
+            if known is not None:
+                frame = known.get(method) or self.frame(message)
+            else:
+                size = len(message.body) + 32
+                if (size + 4) % compression.GRID or size > compression.WORTH_COMPRESSING:
+                    frame = self.frame(message)
+                else:
+                    # As `wrap` would do.
+                    frame = b"".join((_pack_size(size), message.id, message.body))
+                    message.frames = {method: frame}
+            made.append(frame)
+        return made
 
 
 def wrap(message: Message, method: int | None) -> bytes:

@@ -31,23 +31,24 @@ class SeenCache:
 
     :ivar ids: the set itself, for a lookup without a call on the hot path. Who adds to it
         tells `added` at the end of the same read.
+    :ivar capacity: how many ids it holds.
     """
 
     __slots__ = (
         "_bucket",
-        "_capacity",
         "_dropped",
         "_marks",
         "_next_mark",
         "_order",
         "_window",
+        "capacity",
         "ids",
     )
 
     def __init__(self, window: float = WINDOW, capacity: int = CAPACITY) -> None:
         self.ids: set[bytes] = set()
         self._window = window
-        self._capacity = capacity
+        self.capacity = capacity
         self._bucket = window / _BUCKETS
         # the ids, oldest first
         self._order: deque[bytes] = deque()
@@ -58,6 +59,11 @@ class SeenCache:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def noted(self) -> int:
+        """How many ids have ever been added."""
+        return self._dropped + len(self._order)
 
     def __contains__(self, ident: bytes) -> bool:
         return ident in self.ids
@@ -71,7 +77,7 @@ class SeenCache:
         ids = self.ids
         if ident in ids:
             return False
-        if now >= self._next_mark or len(ids) >= self._capacity:
+        if now >= self._next_mark or len(ids) >= self.capacity:
             self._tidy(now)
         ids.add(ident)
         self._order.append(ident)
@@ -80,7 +86,7 @@ class SeenCache:
     def added(self, idents: Sequence[bytes], now: float) -> None:
         """Take note of ids that a reader has put into `ids` itself, all of them new."""
         self._order.extend(idents)
-        if now >= self._next_mark or len(self.ids) >= self._capacity:
+        if now >= self._next_mark or len(self.ids) >= self.capacity:
             self._tidy(now)
 
     def _tidy(self, now: float) -> None:
@@ -93,10 +99,10 @@ class SeenCache:
         while len(marks) > 1 and now - marks[1][0] >= self._window:
             marks.popleft()
             self._drop(marks[0][1] - self._dropped)
-        if len(self.ids) >= self._capacity:
+        if len(self.ids) >= self.capacity:
             # A batch at a time costs less than one by one.
-            room = max(1, self._capacity // _BUCKETS)
-            self._drop(len(self.ids) - self._capacity + room)
+            room = max(1, self.capacity // _BUCKETS)
+            self._drop(len(self.ids) - self.capacity + room)
 
     def _drop(self, number: int) -> None:
         popleft = self._order.popleft

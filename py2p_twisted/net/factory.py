@@ -47,7 +47,6 @@ from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.core.node import Node
-from py2p_twisted.core.outgoing import Composer
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import (
     ConnectTimeout,
@@ -173,13 +172,12 @@ class MeshFactory(Factory):
 
     # --- life -----------------------------------------------------------------------------
 
-    def start(self, ident: bytes, address: Address, composer: Composer | None = None) -> None:
+    def start(self, ident: bytes, address: Address) -> None:
         """
         Begin to be a node. Until then, connections are refused.
 
         :param ident: the node's id.
         :param address: where others can dial it.
-        :param composer: stamps and encodes; one that is shared with other threads, perhaps.
         """
         self.node = Node(
             ident=ident,
@@ -188,7 +186,6 @@ class MeshFactory(Factory):
             effects=self,
             rng=self._rng,
             settings=self.settings,
-            composer=composer,
         )
         self.started = True
 
@@ -263,9 +260,9 @@ class MeshFactory(Factory):
         self._act(actions)
         return done
 
-    def send_to(self, link: Connection, message: Message) -> None:
-        """Send one message to one peer."""
-        self.node.send_to(link, message, self.now())
+    def send_to(self, link: Connection, message: Message, *, as_it_is: bool = False) -> None:
+        """Send one message to one peer; see ``core.node.Node.send_to``."""
+        self.node.send_to(link, message, self.now(), as_it_is=as_it_is)
         self.flush()
 
     def request_peers(self) -> None:
@@ -349,8 +346,7 @@ class MeshFactory(Factory):
         dirty = self.dirty
         for link in links:
             protocol = link.owner
-            frame = link.policy.frame
-            protocol.outbox.put([frame(message) for message in messages])
+            protocol.outbox.put(link.policy.frames(messages))
             if not protocol.dirty:
                 protocol.dirty = True
                 dirty.append(protocol)

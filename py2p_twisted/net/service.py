@@ -35,7 +35,6 @@ from py2p_twisted.core import flags
 from py2p_twisted.core.connection import Connection, read_address
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address, Network, node_id
-from py2p_twisted.core.outgoing import Composer
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import BadArgument, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_from_description
@@ -118,7 +117,6 @@ class MeshService(Service, Application):
         credentials: Credentials | None = None,
         endpoint_for: Callable[[Address, float], IStreamClientEndpoint] | None = None,
         application: Application | None = None,
-        composer_guard: Any = None,
         **options: Any,
     ) -> None:
         """
@@ -131,7 +129,6 @@ class MeshService(Service, Application):
         :param credentials: TLS certificates; by default what the network's encryption asks for.
         :param endpoint_for: makes the endpoints that dial; for tests and tunnels.
         :param application: who is told what happens, instead of ``on_message`` and its like.
-        :param composer_guard: a lock, when other threads compose messages.
         :param options: limits, see `Settings`; ``now``, ``wall`` and ``rng`` for tests.
         :raises BadArgument: an argument is unusable.
         :raises ImportError: TLS is wanted and its libraries are missing.
@@ -147,7 +144,6 @@ class MeshService(Service, Application):
         ]
         self._peers = [to_address(peer) for peer in peers]
         self._advertise = to_address(advertise) if advertise is not None else None
-        self._guard = composer_guard
         self._salt = str(options.pop("salt", SALT))
         tools = {name: options.pop(name) for name in ("now", "wall", "rng") if name in options}
         self.ports: list[IListeningPort] = []
@@ -214,8 +210,7 @@ class MeshService(Service, Application):
                 result.raiseException()
         address = self._own_address()
         ident = node_id(address, self.network.id, self._salt)
-        composer = Composer(ident, self.factory.settings.max_message, self._guard)
-        self.factory.start(ident, address, composer)
+        self.factory.start(ident, address)
         for port in self.ports:
             where: Any = port.getHost()
             if hasattr(where, "port"):

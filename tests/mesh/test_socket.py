@@ -44,6 +44,7 @@ class SendingTests(SocketTestCase):
         one, other = self.pair(max_message=10_000)
         with self.assertRaises(ValueError) as caught:
             one.send(b"x" * 10_000)
+        self.assertIn("10092", str(caught.exception))
         self.assertIn("10000", str(caught.exception))
         one.send(b"x" * 9_000)
         self.settle()

@@ -15,8 +15,9 @@ The ``py2p`` command.
 A command is a module with ``add_to(commands)``, which adds its parser and sets ``run``: a
 function from the parsed options to an exit code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Errors are one line on
-standard error. The reactor is imported when a command runs, never with a module.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM). Errors are one line on standard error. The reactor is imported when a command
+runs, never with a module.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from py2p_twisted import __version__
 
@@ -57,6 +58,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class CommandParser(Parser):
+    """The parser of a command, which complains itself of what it does not know."""
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse; ``argparse`` would leave the rest to ``py2p``, and name the wrong help."""
+        known, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
 def build_parser() -> Parser:
     """The parser of ``py2p`` and all its commands."""
     # Commands may need Twisted, which takes a moment; whoever imports `main` need not wait.
@@ -69,7 +81,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"py2p_twisted {__version__}")
     commands = parser.add_subparsers(
-        title="commands", dest="command", metavar="COMMAND", required=True
+        title="commands",
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=CommandParser,
     )
     for command in (demo,):
         command.add_to(commands)
@@ -89,14 +105,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from py2p_twisted.cli.running import CommandFailed, Interrupted
 
-        options = build_parser().parse_args(arguments)
+        try:
+            options = build_parser().parse_args(arguments)
+        except SystemExit:
+            # What --help has written, while somebody can be told that it does not arrive.
+            sys.stdout.flush()
+            raise
         name = f"py2p {options.command}"
         try:
             code: int = options.run(options)
             # Now, while a reader that has gone can still be met with patience.
             sys.stdout.flush()
         except CommandFailed as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            _complain(f"{name}: {error}")
             return FAILED
         except Interrupted as error:
             return _interrupted(name, error.signal)
@@ -105,11 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _interrupted(name, signal.SIGINT)
     except BrokenPipeError:
         # Whoever read has gone, as with "| head".
-        _give_up_writing()
+        _give_up_writing(sys.stdout)
+        _give_up_writing(sys.stderr)
         return FAILED
     except OSError as error:
-        _give_up_writing()
-        print(f"{name}: {error.strerror or error}", file=sys.stderr)
+        _give_up_writing(sys.stdout)
+        _complain(f"{name}: {error.strerror or error}")
         return FAILED
 
 
@@ -120,16 +142,24 @@ def _need_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
-def _give_up_writing() -> None:
-    """Python would complain again when it flushes the stream for the last time."""
+def _complain(line: str) -> None:
+    """Write a line to standard error, if that is possible."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _give_up_writing(sys.stderr)
+
+
+def _give_up_writing(stream: TextIO) -> None:
+    """Python would complain when it flushes the stream for the last time, with exit code 120."""
     # Not the stream of a test, which has no number.
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupted(name: str, number: int) -> int:
     # Whoever presses Ctrl-C twice means the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     word = "interrupted" if number == signal.SIGINT else "terminated"
-    print(f"{name}: {word}", file=sys.stderr)
+    _complain(f"{name}: {word}")
     return BY_SIGNAL + number

@@ -21,11 +21,11 @@ from twisted.internet.defer import Deferred
 
 from py2p_twisted.cli.report import Report
 from py2p_twisted.cli.running import run as run_reactor
-from py2p_twisted.cli.scenario import Plan, Scenario
+from py2p_twisted.cli.scenario import FEWEST, Plan, Scenario
 from py2p_twisted.cli.terminal import can_redraw, size_of, wants_colour
 from py2p_twisted.cli.views import Lines, Live
 
-FEWEST, MOST = 3, 200
+MOST = 200
 NODES = 12
 
 #: Seconds that the live table rests after a step, so that it can be read.

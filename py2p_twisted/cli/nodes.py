@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from py2p_twisted.cli.running import CommandFailed
+from py2p_twisted.cli.scenario import FEWEST
 from py2p_twisted.core.network import PLAINTEXT, SSL, Network
 from py2p_twisted.net import Delivery, MeshService
 
@@ -105,8 +106,9 @@ def make_room(nodes: int) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         possible = (hard - _FILES) // (1 + 2 * _LINKS)
+        advice = f" or try --nodes {possible}" if possible >= FEWEST else ""
         raise CommandFailed(
             f"{nodes} nodes need about {needed} open files and this system allows {hard}: "
-            f"raise the limit (ulimit -n) or try --nodes {possible}"
+            f"raise the limit (ulimit -n){advice}"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

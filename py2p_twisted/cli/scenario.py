@@ -37,6 +37,8 @@ from py2p_twisted.cli.report import (
     some,
 )
 
+#: Nodes that there must be: one is dropped, one sends, one receives.
+FEWEST: Final = 3
 #: How often the demo looks whether what it waits for has come.
 TICK: Final = 0.02
 #: A mesh is settled when no link has come or gone for so long: longer than a node waits
@@ -121,7 +123,7 @@ class Plan:
     """
     What sort of demo it is to be.
 
-    :ivar nodes: how many nodes, three at least.
+    :ivar nodes: how many nodes, `FEWEST` at least.
     :ivar encryption: ``"TCP"`` or ``"TLS"``; only shown.
     :ivar seed: decides who is dropped, and who sends the second broadcast.
     :ivar hold: seconds to show what has been reached, before the next step.
@@ -261,7 +263,9 @@ class Scenario:
 
             def spread() -> str:
                 self._tell(broadcast)
-                step.text = f"{sender.name} to {len(broadcast.receipts)} of {len(names)} nodes"
+                step.text = (
+                    f"{sender.name} to {len(broadcast.receipts)} of {many(len(names), 'node')}"
+                )
                 if not broadcast.missing:
                     return ""
                 return f"the broadcast of {sender.name} has not come to {some(broadcast.missing)}"

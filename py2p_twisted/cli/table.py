@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from py2p_twisted.cli.report import Broadcast, Progress, Report, Row, Step
+from py2p_twisted.cli.report import Broadcast, Progress, Report, Row, Step, many
 
 #: A text, and how it looks: a key of `LOOKS`.
 Span = tuple[str, str]
@@ -44,16 +44,21 @@ def frame(report: Report, width: int, height: int | None = None) -> list[Line]:
     All that there is to see.
 
     :param width: no line is longer.
-    :param height: no more lines than that, as far as leaving out nodes can help; ``None``:
-        everything.
+    :param height: no more lines than that; nodes are left out first, then the oldest steps.
+        ``None``: everything.
     """
-    below: list[Line] = [[]]
-    for step in report.steps:
-        below += _step(step, width)
-    if report.finished or report.problem:
-        below += [[], *_last(report, width)]
-    room = None if height is None else max(1, height - 2 - len(below))
-    lines = [_title(report, width), *_nodes(report, width, room), *below]
+    steps = [line for step in report.steps for line in _step(step, width)]
+    last = [[], *_last(report, width)] if report.finished or report.problem else []
+    room = None
+    if height is not None:
+        # Besides the steps: title, head, one line about nodes, an empty line.
+        spare = max(1, height - 4 - len(last))
+        steps = steps[-spare:]
+        room = max(1, height - 3 - len(steps) - len(last))
+    lines = [_title(report, width), *_nodes(report, width, room), [], *steps, *last]
+    if height is not None:
+        # A long explanation may need it all.
+        lines = lines[-max(1, height) :]
     return [clip(line, width) for line in lines]
 
 
@@ -97,18 +102,22 @@ def _nodes(report: Report, width: int, room: int | None) -> list[Line]:
         rows, hidden = rows[: room - 1], rows[room - 1 :]
     lines = _widest(report, rows, width)
     if hidden:
-        lines.append([(_summary(report, hidden), "dim")])
+        lines.append([(_summary(report, hidden, width), "dim")])
     return lines
 
 
-def _summary(report: Report, rows: Sequence[Row]) -> str:
+def _summary(report: Report, rows: Sequence[Row], width: int) -> str:
+    """What there is to say about rows that are not shown, as far as it fits."""
     names = {row.name for row in rows}
-    counts = [
-        f"{len(names & broadcast.receipts.keys())} have the {ordinal}"
-        for broadcast, ordinal in zip(report.broadcasts, ("1st", "2nd"), strict=False)
-    ]
-    alive = sum(row.alive for row in rows)
-    return "... " + ", ".join([f"{len(rows)} more nodes", f"{alive} alive", *counts])
+    text = f"... {many(len(rows), 'more node')}: {sum(row.alive for row in rows)} alive"
+    for broadcast, ordinal in zip(report.broadcasts, ("1st", "2nd"), strict=False):
+        # The sender is not among them, nor who had gone before.
+        expected = names.intersection(broadcast.expected)
+        count = f", {ordinal} {len(expected & broadcast.receipts.keys())} of {len(expected)}"
+        if len(text + count) > width:
+            break
+        text += count
+    return text
 
 
 def _widest(report: Report, rows: Sequence[Row], width: int) -> list[Line]:

@@ -14,7 +14,7 @@ from typing import Protocol, TextIO
 from py2p_twisted.cli.table import Line, length, paint
 
 #: Smaller than that, a table is of no use.
-LEAST_COLUMNS = 24
+LEAST_COLUMNS = 40
 LEAST_LINES = 12
 
 _FALLBACK = os.terminal_size((80, 24))

@@ -63,6 +63,8 @@ _START_TIMEOUT: Final = 15.0
 
 _ANYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
+_BROADCAST: Final = flags.broadcast
+
 #: Sub-flags of messages that are queued for ``recv``; others are for handlers alone.
 _QUEUED: Final = (flags.broadcast, flags.whisper)
 
@@ -147,16 +149,18 @@ class mesh_socket(base_socket):
         self._table: Mapping[bytes, mesh_connection] = MappingProxyType({})
         self._table_changed = threading.Condition()
         self._worker: Worker | None = None
+        #: What callers may be waiting for.
+        self._pending: set[Pending[Any]] = set()
         self._inbox = Inbox(
             max_waiting,
             max_waiting_bytes,
-            lambda items: sum([len(item.body) for item in items]),
+            lambda items: sum([item.weight for item in items]),
         )
         # What callbacks have not been asked about yet.
         self._unhandled = Inbox(
             max_waiting,
             max_waiting_bytes,
-            lambda items: sum([len(item.body) for item, _ in items]),
+            lambda items: sum([item.weight for item, _ in items]),
         )
         self._thread = reactor_thread(reactor)
         self._reactor = self._thread.ensure_running()
@@ -177,10 +181,14 @@ class mesh_socket(base_socket):
         self._factory = self._service.factory
         self._handover = Handover(self._thread, self._reactor, self._factory.sending)
         self._listen(addr, port)
+        self._compose = self._factory.node.composer.compose
+        self._wall = self._factory.wall
         self.id = self._service.id
         self.out_addr = self._service.address
         self._debug_level_changed()
         self._thread.when_gone(self._reactor_gone)
+        # A program that just ends has said what it said.
+        self._at_stop = self._thread.before_stop(self._reactor, self._service.stopService)
 
     def _server_endpoint(
         self, addr: str, port: int, credentials: Credentials | None
@@ -327,7 +335,12 @@ class mesh_socket(base_socket):
         :raises WouldBlock: there was no room in time; in the reactor's thread at once.
         :raises RuntimeError: the socket is closed.
         """
-        self._handover.put(compose(self._factory, flag, type, args), timeout)
+        if flag is _BROADCAST and type is _BROADCAST:
+            # What `compose` would do: this is the line that a busy sender lives in.
+            sent = self._compose(flag, (type, *args), self._wall())
+        else:
+            sent = compose(self._factory, flag, type, args)
+        self._handover.put(sent, timeout)
 
     def reply_to(self, target: bytes | str, *packets: MsgPackable) -> Replying:
         """
@@ -369,12 +382,16 @@ class mesh_socket(base_socket):
             so many.
         :param timeout: seconds to wait for a first one; by default not at all.
         :raises BlockingInReactor: waiting is asked for in the reactor's thread.
+        :raises MeshClosed: there is nothing left, and the reactor has ended, or this is a
+            forked child.
         """
         if timeout is not None and not len(self._inbox):
             self._thread.refuse_inside("recv(timeout=...)")
         inbox = self._inbox
         most = max(0, quantity)
         found = inbox.take(most) if timeout is None else inbox.wait(timeout, most)
+        if not found and most and self._thread.gone:
+            raise MeshClosed(self._thread.gone)
         if quantity == 1:
             return message(found[0], self) if found else None
         return [message(item, self) for item in found]
@@ -428,7 +445,7 @@ class mesh_socket(base_socket):
             self._closed = True
         until = monotonic() + timeout
         self._handover.close("this socket is closed")
-        stopped = None if self._thread.gone else self._thread.ask(self._service.stopService)
+        stopped = None if self._thread.gone else self._thread.ask(self._stop)
         if stopped is not None and not self._thread.inside() and self._reactor.running:
             try:
                 stopped.result(timeout)
@@ -449,6 +466,10 @@ class mesh_socket(base_socket):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _stop(self) -> Deferred[None]:
+        self._at_stop()
+        return self._service.stopService()
+
     def _need_open(self) -> None:
         if self._closed:
             raise MeshClosed("this socket is closed")
@@ -466,6 +487,9 @@ class mesh_socket(base_socket):
             if self._worker is not None:
                 self._worker.forked()
         self._handover.close(self._thread.gone)
+        for pending in list(self._pending):
+            if pending.set_running_or_notify_cancel():
+                pending.set_exception(MeshClosed(self._thread.gone))
         self._inbox.close()
         with self._table_changed:
             self._table_changed.notify_all()
@@ -475,6 +499,8 @@ class mesh_socket(base_socket):
     def _cross(self, pending: Pending[Any], start: Callable[[], Deferred[Any]]) -> None:
         """Start something in the reactor's thread, in line behind what was sent before."""
         self._need_open()
+        self._pending.add(pending)
+        pending.add_done_callback(self._pending.discard)
 
         def succeeded(value: Any) -> None:
             if pending.set_running_or_notify_cancel():

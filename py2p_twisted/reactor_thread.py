@@ -23,7 +23,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from time import monotonic
+from contextlib import suppress
+from itertools import repeat, starmap
+from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import maybeDeferred
@@ -39,11 +41,16 @@ T = TypeVar("T")
 
 #: Seconds that the reactor may take to start, and to stop at exit.
 START_TIMEOUT: Final = 10.0
-STOP_TIMEOUT: Final = 5.0
+STOP_TIMEOUT: Final = 7.0
 
 #: Bytes that may wait to leave this process before ``send`` waits too.
 #: Source: docs/design.rst, "Flow control".
 HANDOVER_LIMIT: Final = 4 * 1024 * 1024
+
+#: Bytes that wait before a sender lets the reactor's thread have the interpreter for a
+#: moment, and again after as many more. What is taken soon is still in the processor's
+#: caches, and has not been looked at by the garbage collector.
+STEP: Final = 256 * 1024
 
 
 class ReactorThread:
@@ -136,6 +143,29 @@ class ReactorThread:
         """Take back `when_gone`."""
         self._watchers.pop(action, None)
 
+    def before_stop(self, reactor: Any, action: Callable[[], Any]) -> Callable[[], None]:
+        """
+        Have ``action`` called in the reactor's thread when the reactor is about to stop.
+
+        The reactor waits for the Deferred that it returns.
+
+        :return: takes it back; call that in the reactor's thread.
+        """
+        trigger: list[Any] = []
+
+        def forget() -> None:
+            if trigger:
+                reactor.removeSystemEventTrigger(trigger.pop())
+
+        def stopping() -> Any:
+            trigger.clear()
+            return action()
+
+        self.post(
+            lambda: trigger.append(reactor.addSystemEventTrigger("before", "shutdown", stopping))
+        )
+        return forget
+
     def inside(self) -> bool:
         """Whether this is the reactor's thread, in which nothing may wait."""
         return isInIOThread() and self._is_running()
@@ -213,6 +243,8 @@ class Handover:
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._given = 0
+        #: The next amount of waiting bytes at which a sender stops for a moment.
+        self._stop_at = STEP
         self._blocked = 0
         self._closed = ""
         queue.progressed = self._progressed
@@ -232,9 +264,9 @@ class Handover:
         """
         queue = self._queue
         size = len(message.body)
+        if self._given - queue.taken > self._stop_at:
+            self._give_way(timeout)
         with self._lock:
-            if self._given - queue.taken > HANDOVER_LIMIT:
-                self._wait(timeout)
             if self._closed:
                 raise MeshClosed(self._closed)
             self._given += size
@@ -254,6 +286,18 @@ class Handover:
                 return
             self._queue.armed = True
         self._wake()
+
+    def _give_way(self, timeout: float | None) -> None:
+        """Let the reactor's thread run; beyond the limit, wait until it has made room."""
+        if self.waiting > HANDOVER_LIMIT:
+            with self._room:
+                self._wait(timeout)
+        elif not self._thread.inside():
+            sleep(0)
+        self._set_next_stop()
+
+    def _set_next_stop(self) -> None:
+        self._stop_at = min(self.waiting + STEP, HANDOVER_LIMIT)
 
     def _wake(self) -> None:
         if self._thread.inside():
@@ -280,6 +324,7 @@ class Handover:
             self._blocked -= 1
 
     def _progressed(self) -> None:
+        self._set_next_stop()
         if self._blocked:
             with self._room:
                 self._room.notify_all()
@@ -395,7 +440,7 @@ class Inbox:
         self._closed = False
         # Bytes ever put, taken and lost; each is written by one side alone.
         self._put_bytes = self._lost_bytes = 0
-        self._taken_bytes = 0
+        self._taken_bytes = self._taken_before = 0
         # Below this many bytes put, there is certainly room.
         self._room_until = max_bytes
 
@@ -410,6 +455,10 @@ class Inbox:
         """
         self._items.extend(items)
         self._put_bytes += self._size_of(items)
+        if len(self._items) > self._max_messages // 2 and self._taken_bytes != self._taken_before:
+            # Somebody reads, and is left behind: let that thread have the interpreter.
+            self._taken_before = self._taken_bytes
+            sleep(0)
         lost: Sequence[Any] = ()
         if len(self._items) > self._max_messages or self._put_bytes > self._room_until:
             lost = self._make_room()
@@ -438,13 +487,10 @@ class Inbox:
     def take(self, most: int = 1) -> list[Any]:
         """The oldest messages, up to ``most``; none if there are none."""
         found: list[Any] = []
-        popleft = self._items.popleft
         with self._taking:
-            try:
-                for _ in range(most):
-                    found.append(popleft())
-            except IndexError:
-                pass
+            # One by one, but in C: what was taken before there was nothing left is kept.
+            with suppress(IndexError):
+                found.extend(starmap(self._items.popleft, repeat((), most)))
             self._taken_bytes += self._size_of(found)
         return found
 

@@ -230,6 +230,16 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
     :raises MalformedMessage: no MessagePack array of three or more items.
     :raises ContentError: an array, but one that this node is not willing or able to hold.
     """
+    return decode_and_count(body)[0]
+
+
+def decode_and_count(body: bytes | memoryview) -> tuple[Sequence[Any], int]:
+    """
+    The same, and how many values there are in it, nested ones as well.
+
+    Of an array of scalars, which shows its number itself, it is 0.
+    """
+    count = 0
     if len(body) <= MAX_ELEMENTS:
         try:
             # As tuples: of scalars alone, as most are, the garbage collector lets go of them.
@@ -238,7 +248,7 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
             value = extra.unpacked
         except (ValueError, TypeError, OverflowError):
             # Wide, damaged or odd. Which of them, the careful way tells.
-            value = _decode_carefully(body)
+            value, count = _decode_carefully(body)
         else:
             if type(value) is tuple:
                 for item in value:
@@ -246,12 +256,12 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
                         break
                 else:
                     if len(value) > 2:
-                        return value
+                        return value, 0
     else:
-        value = _decode_carefully(body)
+        value, count = _decode_carefully(body)
     if type(value) is tuple:
         # Something nested in it: once more, with lists.
-        value = _decode_carefully(body)
+        value, count = _decode_carefully(body)
     if type(value) is not list:
         raise MalformedMessage(f"a message is an array, not {type(value).__name__}")
     if len(value) < 3:
@@ -260,7 +270,7 @@ def decode(body: bytes | memoryview) -> Sequence[Any]:
         if type(item) not in SCALARS:
             _check_depth(value)
             break
-    return value
+    return value, count
 
 
 #: MessagePack of one flat array, as a tuple; raises ``ValueError`` or ``TypeError`` for
@@ -275,13 +285,13 @@ _unpack_flat: Final = partial(
 )
 
 
-def _decode_carefully(body: bytes | memoryview) -> object:
+def _decode_carefully(body: bytes | memoryview) -> tuple[object, int]:
     """Decode what has been measured: every header is then known to speak the truth."""
-    measure(body)
+    count = measure(body)
     pairs: Callable[[Any], Any] | None = None
     for _ in range(2):
         try:
-            return msgpack.unpackb(
+            value = msgpack.unpackb(
                 body,
                 use_list=True,
                 raw=False,
@@ -290,8 +300,9 @@ def _decode_carefully(body: bytes | memoryview) -> object:
                 max_map_len=MAX_ELEMENTS,
                 object_pairs_hook=pairs,
             )
+            return value, count
         except msgpack.ExtraData as extra:
-            return extra.unpacked
+            return extra.unpacked, count
         except UnicodeDecodeError as error:
             raise BadText(f"a text is not UTF-8: {error.reason}") from error
         except msgpack.StackError as error:

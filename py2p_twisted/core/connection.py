@@ -59,6 +59,12 @@ if TYPE_CHECKING:
 _HEAD: Final = compression.FRAME_HEAD
 _size_at = Struct("!I").unpack_from
 
+#: How much may come out of one read in one turn of the reactor, besides its plain bytes:
+#: bytes by inflating, and values (which count as so many) in lists and dicts. Then others
+#: have their turn: 64 KiB can hold 800 frames that are 8 MiB each when inflated.
+WORK: Final = 64 * 1024
+_WORK_OF_A_VALUE: Final = 8
+
 #: Frames from this size on are hashed and decoded in place; below it a copy is cheaper
 #: than a view (measured; see docs/design.rst, "Speed").
 _VIEW_FROM: Final = 16 * 1024
@@ -186,6 +192,8 @@ class Connection:
         self.owner: Any = None
         self.since = self.heard = now
         self.frames = self.bytes = self.duplicates = 0
+        #: Whether whole frames are left for the next turn: call `receive_data` again.
+        self.unread = False
         self.drops: Counter[str] = Counter()
         #: Peers lists that the peer was asked for and has not sent yet.
         self.lists_awaited = 0
@@ -239,6 +247,8 @@ class Connection:
         """
         Read what the transport delivered, however it was cut.
 
+        What takes long is left, `unread`, for another call with no data.
+
         :param now: monotonic seconds.
         :raises LinkError: the connection cannot go on; what came before has been dealt with.
         """
@@ -252,7 +262,13 @@ class Connection:
         if self._talking and trace is None:
             while self._read_run(now):
                 pass
+        self.unread = False
+        work = 0
         for chunk, start, stop in decoder.frames():
+            if work > WORK:
+                decoder.read_to(start - 4)
+                self.unread = True
+                return
             self.frames += 1
             begin, end = start, stop
             # Most frames are stored zlib streams: look through the wrapping.
@@ -267,8 +283,15 @@ class Connection:
             try:
                 message = self._read(chunk, start, stop, begin, end, ident)
             except ContentError as error:
+                work += WORK
                 self._tolerate(error, error.message_id, now)
                 continue
+            if message.values:
+                work += _WORK_OF_A_VALUE * message.values
+            inflated = len(message.body) - (stop - start)
+            if inflated > 0 or message is _DUPLICATE:
+                # (A duplicate that had to be inflated has no body any more.)
+                work += max(inflated, WORK if message is _DUPLICATE else 0)
             try:
                 items = message.items
                 if self._talking and items[0] != flags.RENEGOTIATE and items[3] != flags.HANDSHAKE:
@@ -297,6 +320,8 @@ class Connection:
         most = min(_VIEW_FROM, self._largest + 1)
         remember, timely, keep = seen.add, router.timely, router.relays
         broadcast: object = flags.BROADCAST
+        # A local name is found faster than a global one.
+        digest_of, narrow, scalars = sha256, NARROW, SCALARS
         fresh: list[Message] = []
         idents: list[bytes] = []
         stamp_before: object = None
@@ -312,10 +337,10 @@ class Connection:
                 start = stop
                 continue
             body = data[start + _HEAD : stop]
-            if sha256(body).digest() != ident:
+            if digest_of(body).digest() != ident:
                 break
             try:
-                items = unpackb(body, use_list=False, max_array_len=NARROW, max_map_len=NARROW)
+                items = unpackb(body, use_list=False, max_array_len=narrow, max_map_len=narrow)
                 flag, sender, stamp, sub, *packets = items
             except (ValueError, TypeError):
                 break
@@ -328,9 +353,9 @@ class Connection:
                     break
                 stamp_before = stamp
             if len(packets) == 1:
-                flat = type(packets[0]) in SCALARS
+                flat = type(packets[0]) in scalars
             else:
-                flat = SCALARS.issuperset(map(type, packets))
+                flat = scalars.issuperset(map(type, packets))
             if not flat:
                 break
             message = Message(ident, body, items)
@@ -473,6 +498,12 @@ class Connection:
         self.address = handshake.address or self.address
         self.methods = handshake.methods
         self.policy.negotiate(handshake.methods)
+
+    def forget(self) -> None:
+        """It is closed: keep nothing of what was read and written."""
+        self._decoder.clear()
+        self.last_sent = None
+        self.unread = False
 
     def opened(self) -> None:
         """The peer is accepted: from now on frames of any legal size may come."""

@@ -86,6 +86,8 @@ class FrameDecoder:
 
     def receive_data(self, data: bytes) -> None:
         """Take in what the transport delivered, however it was cut."""
+        if not data:
+            return
         if self._need:
             over = self._have + len(data) - self._need
             if over < 0:
@@ -161,6 +163,13 @@ class FrameDecoder:
     def read_to(self, start: int) -> None:
         """Such a reader has dealt with the chunk up to here, where a frame begins."""
         self._start = start
+
+    def clear(self) -> None:
+        """Nothing more will be read: keep nothing."""
+        self._data = self._tail = b""
+        self._parts = []
+        self._crumbs = bytearray()
+        self._start = self._have = self._need = 0
 
     def next_frame(self) -> tuple[bytes, int, int] | None:
         """The next of the `frames`, or ``None`` until more data has come."""

@@ -234,6 +234,9 @@ class Node:
         try:
             link.receive_data(data, now)
         except LinkError as error:
+            # The tracebacks hold the frame, and what it was inflated to, until the garbage
+            # collector comes by.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
             self.flood.flush(link)
             self._close(link, error, flush=isinstance(error, _TOLD))
         else:
@@ -280,6 +283,7 @@ class Node:
         """Take a connection out of everything."""
         draining = link.state is State.DRAINING
         link.state = State.CLOSED
+        link.forget()
         for timer in (link.deadline, link.progress):
             if timer is not None:
                 timer.cancel()
@@ -327,10 +331,12 @@ class Node:
             if not self.dialer.asked_for(link):
                 raise Disconnected
             del self._disconnected[handshake.id]
-        turned = self.clock.learn(handshake.id, handshake.stamp, self._wall)
-        self.composer.correction = self.clock.correction
-        if turned:
-            self._decide(ClockDisagreement(self.clock.correction))
+        if link.outgoing:
+            # Who dials us can do so under as many names as it likes.
+            turned = self.clock.learn(handshake.id, handshake.stamp, self._wall)
+            self.composer.correction = self.clock.correction
+            if turned:
+                self._decide(ClockDisagreement(self.clock.correction))
         old = self.links.table.get(handshake.id)
         if old is not None:
             self._choose(old, link)

@@ -109,15 +109,22 @@ class OwnBroadcasts:
         if self._kept is None and seen.noted - self._noted > seen.capacity // 2:
             self._kept = set(chain.from_iterable(self._batches))
         kept = self._kept
-        if (
+        known = (
             second < self._second
             or not ids.isdisjoint(fresh)
-            or (len(fresh) > 1 and len(set(fresh)) < len(fresh))
             or (kept is not None and not kept.isdisjoint(fresh))
-        ):
+        )
+        if not known:
+            before = len(ids)
+            ids.update(fresh)
+            if len(ids) - before < len(fresh):
+                # Equal ones among them.
+                ids.difference_update(fresh)
+                known = True
+        if known:
             messages = self._tell_apart(messages)
             fresh = [message.id for message in messages]
-        ids.update(fresh)
+            ids.update(fresh)
         seen.added(fresh, now)
         if kept is None:
             self._batches.append(fresh)

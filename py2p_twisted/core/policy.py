@@ -36,8 +36,12 @@ class Policy(Protocol):
     def frame(self, message: Message) -> bytes:
         """The message as a whole frame for this peer."""
 
-    def frames(self, messages: Sequence[Message]) -> list[bytes]:
-        """Several messages, each as a whole frame for this peer."""
+    def frames(self, messages: Sequence[Message], shared: bool = True) -> list[bytes]:
+        """
+        Several messages, each as a whole frame for this peer.
+
+        :param shared: whether other peers will want the same.
+        """
 
 
 class PlainPolicy:
@@ -90,8 +94,7 @@ class PlainPolicy:
             frame = frames[method] = wrap(message, method)
         return frame
 
-
-    def frames(self, messages: Sequence[Message]) -> list[bytes]:
+    def frames(self, messages: Sequence[Message], shared: bool = True) -> list[bytes]:
         """Several messages as `frame` makes them, with a short way for the usual ones."""
         method = self._method
         made: list[bytes] = []
@@ -106,7 +109,8 @@ class PlainPolicy:
                 else:
                     # As `wrap` would do.
                     frame = b"".join((_pack_size(size), message.id, message.body))
-                    message.frames = {method: frame}
+                    if shared:
+                        message.frames = {method: frame}
             made.append(frame)
         return made
 

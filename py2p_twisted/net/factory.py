@@ -344,9 +344,10 @@ class MeshFactory(Factory):
     def relay(self, messages: Sequence[Message], links: Sequence[Connection]) -> None:
         """Queue messages for several peers."""
         dirty = self.dirty
+        shared = len(links) > 1
         for link in links:
             protocol = link.owner
-            protocol.outbox.put(link.policy.frames(messages))
+            protocol.outbox.put(link.policy.frames(messages, shared))
             if not protocol.dirty:
                 protocol.dirty = True
                 dirty.append(protocol)

@@ -37,7 +37,8 @@ LOW_WATER: Final = HIGH_WATER // 4
 #: How long our own sends wait for one peer. A peer that takes longer to drain HIGH_WATER
 #: to LOW_WATER reads less than 400 KB a second.
 PATIENCE: Final = 2.0
-#: No frame is added to a queue that holds this much already.
+#: No frame is added to a queue that holds this much already, besides the frame that is
+#: being written and one more of the largest size: two of those must not cost a link.
 QUEUE_LIMIT: Final = 4 * 1024 * 1024
 #: A transport that takes nothing for this long has lost its peer. Source: docs/design.rst, "Limits".
 STUCK_AFTER: Final = 60.0
@@ -107,8 +108,10 @@ class Outbox:
         pace: Pace,
         failed: Callable[[LinkError], None],
         record: int | None = None,
+        largest: int = 0,
     ) -> None:
         """
+        :param largest: bytes of the largest message.
         :param failed: called once, when the peer turns out to be too slow to keep.
         :param record: bytes of the largest write, unless it is one frame; one write a
             turn. For peers that read one TLS record per wake-up.
@@ -120,6 +123,7 @@ class Outbox:
         self._pace = pace
         self._failed = failed
         self._record = record
+        self._limit = QUEUE_LIMIT + largest
         self._frames: deque[bytes] = deque()
         #: How much of the first frame has been written already.
         self._written = 0
@@ -136,7 +140,8 @@ class Outbox:
         if self._closed:
             return
         if self.size > HIGH_WATER:
-            if self.size > QUEUE_LIMIT:
+            behind = self.size + self._written - len(self._frames[0])
+            if behind > self._limit:
                 self.abandon()
                 self._failed(
                     PeerTooSlow(f"{self.size} bytes wait for this peer, which does not read them")

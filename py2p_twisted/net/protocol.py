@@ -57,6 +57,7 @@ class MeshProtocol(Protocol):
         self.face: Any = None
         self._closing = False
         self._hang_up: Any = None
+        self._next_turn: Any = None
 
     def __repr__(self) -> str:
         return f"<MeshProtocol {self.peer_name}>"
@@ -87,6 +88,7 @@ class MeshProtocol(Protocol):
             factory.pace,
             self._too_slow,
             record=link.policy.record if tls else None,
+            largest=factory.settings.max_message,
         )
         factory.connection_made(self, now)
 
@@ -97,10 +99,25 @@ class MeshProtocol(Protocol):
         if actions:
             factory.perform(actions)
         factory.flush()
+        if self.link.unread and self._next_turn is None and not self._closing:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+            self._next_turn = factory.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        """Deal with what the last turn has left: others have had theirs meanwhile."""
+        self._next_turn = None
+        if self._closing:
+            return
+        self.dataReceived(b"")
+        if self._next_turn is None and not self._closing:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
         self.outbox.abandon()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
         if self._hang_up is not None and self._hang_up.active():
             self._hang_up.cancel()
         self.factory.connection_lost(self, self._explain(reason))

@@ -197,7 +197,10 @@ class Solo:
 
     def receive(self, link: Connection, data: bytes) -> Sequence[Action]:
         """Bytes have come in."""
-        return self.note(self.node.receive(link, data, self.now, self.wall))
+        actions = [*self.note(self.node.receive(link, data, self.now, self.wall))]
+        while link.unread:
+            actions += self.note(self.node.receive(link, b"", self.now, self.wall))
+        return actions
 
     def peer(
         self, ident: bytes | str = b"Peer", *, dial: Dial | None = None, **said: Any
@@ -307,6 +310,8 @@ class End:
                 if self.closed:
                     return
                 host.perform(host.node.receive(self.link, chunk, world.now, host.wall))
+                while self.link.unread:
+                    host.perform(host.node.receive(self.link, b"", world.now, host.wall))
             return
         self.lose(None)
 

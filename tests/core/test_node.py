@@ -1588,8 +1588,19 @@ class ClockTests(SynchronousTestCase):
         """A node that has met peers whose clocks are fast by so much."""
         solo = Solo()
         for number, offset in enumerate(offsets):
-            solo.peer(b"Peer%d" % number, time=WALL + offset, address=(f"10.0.2.{number}", 1))
+            address = (f"10.0.2.{number}", 1)
+            solo.connect(address)
+            dial = solo.all(Dial)[-1]
+            solo.peer(b"Peer%d" % number, dial=dial, time=WALL + offset, address=address)
         return solo
+
+    def test_who_dials_us_does_not_move_our_clock(self):
+        """It may come under any number of names."""
+        solo = Solo()
+        for number in range(9):
+            solo.peer(b"Liar%d" % number, time=WALL + 86_400, address=(f"10.0.2.{number}", 1))
+        self.assertEqual(solo.broadcast("x").time, WALL)
+        self.assertEqual(solo.all(ClockDisagreement), [])
 
     def test_three_peers_correct_what_we_stamp(self):
         """Two do not. Everything that we say carries the corrected time."""

@@ -33,12 +33,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 #: Everything listens here and dials here; no test leaves the machine.
 HOST = "127.0.0.1"
+
+MIB = 1024 * 1024
 
 ORIGINAL = "py2p"
 OURS = "py2p_twisted"
@@ -282,34 +284,26 @@ class Driver:
         """Leave the network properly."""
         self.sock.close()
 
-    def serve(self, requests: Iterable[str], write: Callable[[str], None]) -> None:
-        """
-        Answer each request, until there are no more. What an operation raises is an answer too.
-        """
-        for line in requests:
-            request = json.loads(line)
-            arguments = {name: decode(value) for name, value in request["args"].items()}
-            answer: dict[str, Any]
-            try:
-                answer = {"value": getattr(self, request["op"])(**arguments)}
-            except Exception as error:
-                answer = {"error": [type(error).__name__, str(error)]}
-            write(json.dumps(answer) + "\n")
 
-
-def main(package: str) -> None:
+def serve(target: object) -> None:
     """
-    Speak on the real standard output; what the driven package prints goes to standard error
-    instead.
+    Call the methods of an object as standard input asks, until it asks for nothing more. What an
+    operation raises is an answer too.
+
+    Answers go to the real standard output; what anything prints goes to standard error.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def write(line: str) -> None:
-        answers.write(line)
+    for line in sys.stdin:
+        request = json.loads(line)
+        arguments = {name: decode(value) for name, value in request["args"].items()}
+        answer: dict[str, Any]
+        try:
+            answer = {"value": getattr(target, request["op"])(**arguments)}
+        except Exception as error:
+            answer = {"error": [type(error).__name__, str(error)]}
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-    Driver(package).serve(sys.stdin, write)
 
 
 # --- In the test -----------------------------------------------------------------
@@ -327,40 +321,31 @@ class NodeLost(Exception):
     """The process ended, or did not answer in time; the text ends with what it printed last."""
 
 
-class Node:
+class Remote:
     """
-    A node in a process of its own.
+    A process that does what it is asked to, see :func:`serve`.
 
-    The process starts at once and :meth:`start` waits for it, so that several can get up side by
-    side.
-
-    :param package: which of the two to drive, ORIGINAL or OURS.
-    :param environment: the process's environment variables.
+    It starts at once, so that several can get up side by side.
     """
 
-    def __init__(self, package: str, python: Path, environment: dict[str, str]) -> None:
-        self.package = package
-        self.id = b""
-        self.port = 0
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], cwd: Path | None = None
+    ) -> None:
         # A file, not a pipe: nobody has to empty it while the process runs. It goes with this
         # object, because a test may want to read it when the process is long dead.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            # -P keeps this folder off the path of a program that is to see nothing but an
-            # installed package.
-            [str(python), "-P", str(Path(__file__).resolve()), package],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            cwd=cwd,
             env=environment,
             text=True,
         )
         self._answers: queue.Queue[str | None] = queue.Queue()
         # Reading in a thread of its own is the portable way to wait for a line with a deadline.
         threading.Thread(target=self._read, daemon=True).start()
-
-    def __repr__(self) -> str:
-        return f"<{self.package} node on port {self.port}>"
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -370,25 +355,75 @@ class Node:
 
     def ask(self, op: str, timeout: float = 30.0, **arguments: Any) -> Any:
         """
-        Let the process carry out one operation of :class:`Driver`.
+        Let the process carry out one operation.
 
         :raises RemoteFailure: the operation raised.
         :raises NodeLost: no answer.
         """
+        self.tell(op, **arguments)
+        return self.hear(op, timeout)
+
+    def tell(self, op: str, **arguments: Any) -> None:
+        """Ask, and leave it to `hear` to wait for the answer."""
         request = {"op": op, "args": {name: encode(value) for name, value in arguments.items()}}
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
+        except (OSError, ValueError) as error:
+            raise NodeLost(
+                f"{self} cannot be asked to {op}: {error!r}\n{self.printed()}"
+            ) from error
+
+    def hear(self, op: str, timeout: float = 30.0) -> Any:
+        """The answer to the oldest question that is open."""
+        try:
             line = self._answers.get(timeout=timeout)
-        except (queue.Empty, OSError, ValueError) as error:
-            raise NodeLost(f"{self} did not answer to {op}: {error!r}\n{self.printed()}") from error
+        except queue.Empty as error:
+            raise NodeLost(f"{self} did not answer to {op}\n{self.printed()}") from error
         if line is None:
             raise NodeLost(f"{self} ended during {op}\n{self.printed()}")
         answer = json.loads(line)
         if "error" in answer:
             raise RemoteFailure(*answer["error"])
         return answer["value"]
+
+    def printed(self) -> str:
+        """The end of what the process wrote to standard output and standard error."""
+        # Read by position: the process writes through the same open file, and a seek here would
+        # move its pen as well.
+        number = self._errors.fileno()
+        size = os.fstat(number).st_size
+        return os.pread(number, 20_000, max(0, size - 20_000)).decode(errors="replace")
+
+    def kill(self) -> None:
+        """End the process at once, as a crash or ``kill -9`` would; may be repeated."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class Node(Remote):
+    """
+    A node in a process of its own; :meth:`start` waits until it is up.
+
+    :param package: which of the two to drive, ORIGINAL or OURS.
+    :param environment: the process's environment variables.
+    """
+
+    def __init__(self, package: str, python: Path, environment: dict[str, str]) -> None:
+        self.package = package
+        self.id = b""
+        self.port = 0
+        # -P keeps this folder off the path of a program that is to see nothing but an installed
+        # package.
+        super().__init__([str(python), "-P", str(Path(__file__).resolve()), package], environment)
+
+    def __repr__(self) -> str:
+        return f"<{self.package} node on port {self.port}>"
 
     def start(self, **options: Any) -> None:
         """Make the socket; takes what :meth:`Driver.start` takes."""
@@ -427,14 +462,6 @@ class Node:
         """The ids in the routing table."""
         return {decode(peer) for peer in self.ask("peers")}
 
-    def printed(self) -> str:
-        """The end of what the process wrote to standard output and standard error."""
-        # Read by position: the process writes through the same open file, and a seek here would
-        # move its pen as well.
-        number = self._errors.fileno()
-        size = os.fstat(number).st_size
-        return os.pread(number, 10_000, max(0, size - 10_000)).decode(errors="replace")
-
     def finish(self, timeout: float) -> int:
         """
         Ask for nothing more, and wait for the program to end by itself.
@@ -445,15 +472,6 @@ class Node:
         assert self._process.stdin is not None
         self._process.stdin.close()
         return self._process.wait(timeout)
-
-    def kill(self) -> None:
-        """End the process at once, as a crash or ``kill -9`` would; may be repeated."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
 
 
 def moments(timeout: float, interval: float = 0.05) -> Iterator[float]:
@@ -471,4 +489,4 @@ def moments(timeout: float, interval: float = 0.05) -> Iterator[float]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(Driver(sys.argv[1]))

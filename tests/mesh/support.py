@@ -25,8 +25,24 @@ class StillReactor(Clock):
 
     running = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.triggers: list[Callable[[], object]] = []
+
     def callFromThread(self, function: Callable[..., object], *args: Any) -> None:
         self.callLater(0, function, *args)
+
+    def addSystemEventTrigger(self, phase: str, event: str, action: Callable[[], object]) -> Any:
+        assert (phase, event) == ("before", "shutdown")
+        self.triggers.append(action)
+        return action
+
+    def removeSystemEventTrigger(self, trigger: Any) -> None:
+        self.triggers.remove(trigger)
+
+    def stop(self) -> None:
+        while self.triggers:
+            self.triggers.pop(0)()
 
 
 class InlineWorker:

@@ -75,9 +75,7 @@ class SendingTests(SocketTestCase):
         """A send to many peers is stamped and encoded once."""
         a, b, c = self.chain(3)
         self.join(c, a)
-        with mock.patch.object(
-            a._factory, "wall", side_effect=[1_790_000_000.9] + [1_790_000_001.1] * 50
-        ):
+        with mock.patch.object(a, "_wall", side_effect=[1_790_000_000.9] + [1_790_000_001.1] * 50):
             a.send("tick")
         self.settle()
         for sock in (b, c):
@@ -153,11 +151,19 @@ class ReceivingTests(SocketTestCase):
 
     def test_the_queue_is_bounded_in_bytes_too(self) -> None:
         """Few large messages count as much as many small ones."""
-        one, other = self.pair(max_waiting_bytes=3_000)
+        one, other = self.pair(max_waiting_bytes=30_000)
         for number in range(5):
-            one.send(number, b"x" * 1_000)
+            one.send(number, b"x" * 10_000)
         self.settle()
         self.assertEqual([msg.packets[1] for msg in other.recv(99)], [3, 4])
+
+    def test_what_a_message_takes_in_memory_counts(self) -> None:
+        """A list of empty lists is sixty times as large here as it was on the wire."""
+        one, other = self.pair(max_waiting_bytes=3_000_000)
+        for number in range(5):
+            one.send(number, [[]] * 10_000)
+        self.settle()
+        self.assertEqual([msg.packets[1] for msg in other.recv(99)], [2, 3, 4])
 
     def test_a_sleeping_callback_loses_nothing_within_the_bound(self) -> None:
         """While a callback runs, messages wait for it, in order, up to the bound."""
@@ -509,8 +515,12 @@ class ClosingTests(SocketTestCase):
             one.on("message", lambda sock: None)
             other.send("unread")
             self.settle()
+            looking = one.reply_to(b"nobody", "x")
+            self.settle()
+            self.assertFalse(looking.done())
             one._thread._gone = "gone"
             one._reactor_gone(forked)
+            self.assertIsInstance(looking.exception(0), MeshClosed)
             for call in (
                 (one.send, "x"),
                 (one.connect, "10.0.0.1", 4444),
@@ -519,10 +529,24 @@ class ClosingTests(SocketTestCase):
             ):
                 self.assertRaises(MeshClosed, *call)
             self.assertEqual(one.recv(timeout=60).packets[1], "unread")
-            self.assertIsNone(one.recv(timeout=60))
+            self.assertRaises(MeshClosed, one.recv, timeout=60)
+            self.assertRaises(MeshClosed, one.recv)
             self.assertNotEqual(one.status, "Nominal")
             one.close()
             one._thread._gone = ""
+
+    def test_what_was_sent_leaves_before_the_reactor_stops(self) -> None:
+        """A program that just ends has said what it said; a closed socket is not asked."""
+        one, other = self.pair()
+        self.world.socket().close()
+        for number in range(9):
+            one.send(number)
+        # In this world everybody has the same reactor, but only the first is to end.
+        del self.world.clock.triggers[1:]
+        self.world.clock.stop()
+        self.settle()
+        self.assertEqual([msg.packets[1] for msg in other.recv(99)], list(range(9)))
+        self.assertEqual(self.world.clock.triggers, [])
 
     def test_closed_sockets_are_let_go(self) -> None:
         """The reactor's thread keeps no list of what has been closed."""

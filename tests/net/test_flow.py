@@ -109,13 +109,26 @@ class OutboxTests(SynchronousTestCase):
         self.assertFalse(self.pace.held)
 
     def test_the_queue_never_grows_beyond_its_limit(self) -> None:
-        """Before it is given up, a peer costs QUEUE_LIMIT and one frame at most."""
+        """It is counted behind the frame that is being written, without the last one."""
         self.outbox.pauseProducing()
         most = 0
         while not self.failures:
             self.outbox.put([bytes(60_000)])
             most = max(most, self.outbox.size)
-        self.assertLessEqual(most, QUEUE_LIMIT + 60_000)
+        self.assertLessEqual(most, QUEUE_LIMIT + 2 * 60_000)
+
+    def test_large_messages_cost_no_link(self) -> None:
+        """Two of the largest size, one behind the other, and small ones behind them."""
+        size = 8 * 1024 * 1024
+        outbox = Outbox(self.clock, self.transport, self.pace, self.failures.append, largest=size)
+        for data in (bytes(size), b"x" * size, b"small", b"small"):
+            outbox.put([data])
+        outbox.flush()
+        outbox.put([b"small"])
+        self.assertEqual(self.failures, [])
+        for _ in range(80):
+            self.clock.advance(0)
+        self.assertEqual(sum(map(len, self.transport.writes)), 2 * size + 15)
 
     def test_a_stuck_transport_is_given_up(self) -> None:
         """A transport that takes nothing for a minute has lost its peer."""

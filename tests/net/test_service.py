@@ -123,7 +123,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_a_stalled_peer_is_given_up_and_the_others_get_everything(self) -> None:
         """A peer that does not read loses its link; nobody else loses anything."""
-        mesh = MemoryMesh("ada", "ben", "cyd")
+        mesh = MemoryMesh("ada", "ben", "cyd", max_message=200_000)
         mesh.link("ada", "ben")
         mesh.link("ada", "cyd")
         mesh.stall("cyd")

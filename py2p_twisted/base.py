@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 import threading
 import time
 import traceback
@@ -605,7 +604,8 @@ class base_socket(EventEmitter):
         """Print a line behind the port number. Only what is printed is formatted."""
         if level <= self._debug_level:
             with _printing:
-                print(self._port_text(), text.format(*args), file=sys.stdout, flush=True)
+                # In one piece, or what the program itself prints would come in between.
+                print(f"{self._port_text()} {text.format(*args)}\n", end="", flush=True)
 
     def _port_text(self) -> str:
         return "?"

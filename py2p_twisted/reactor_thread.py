@@ -517,7 +517,12 @@ class Inbox:
             self._changed.notify_all()
 
     def forked(self) -> None:
-        """This is a child of ``fork``: nothing more will come, and forget who held a lock."""
+        """
+        This is a child of ``fork``: nothing more will come, and forget who held a lock.
+
+        What was waiting is the parent's to read.
+        """
+        self._items = deque()
         self._changed = threading.Condition()
         self._taking = threading.Lock()
         self.close()

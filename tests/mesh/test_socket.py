@@ -528,7 +528,8 @@ class ClosingTests(SocketTestCase):
                 (one.request_peers,),
             ):
                 self.assertRaises(MeshClosed, *call)
-            self.assertEqual(one.recv(timeout=60).packets[1], "unread")
+            if not forked:
+                self.assertEqual(one.recv(timeout=60).packets[1], "unread")
             self.assertRaises(MeshClosed, one.recv, timeout=60)
             self.assertRaises(MeshClosed, one.recv)
             self.assertNotEqual(one.status, "Nominal")

@@ -265,7 +265,7 @@ class Connection:
         self.unread = False
         work = 0
         for chunk, start, stop in decoder.frames():
-            if work > WORK:
+            if work >= WORK:
                 decoder.read_to(start - 4)
                 self.unread = True
                 return

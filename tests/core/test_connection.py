@@ -44,6 +44,7 @@ from tests.core.support import (
     METHODS,
     START,
     WALL,
+    Solo,
     frame,
     handshake,
     memory_peak,
@@ -503,6 +504,67 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(link.waiting, 10)
         link.receive_data(data[10:], START)
         self.assertEqual(link.waiting, 0)
+
+
+class WorkTests(SynchronousTestCase):
+    def one_turn_each(self, frames):
+        """Frames that come with one read: how many are delivered in each turn."""
+        solo = Solo()
+        link = solo.peer()
+        turns, data = [], b"".join(frames)
+        for _ in range(99):
+            before = len(solo.effects.delivered)
+            solo.node.receive(link, data, solo.now, solo.wall)
+            turns.append(len(solo.effects.delivered) - before)
+            data = b""
+            if not link.unread:
+                return turns
+        raise AssertionError("there is always more")
+
+    def test_plain_messages_are_read_in_one_turn(self):
+        """As many as came with one read."""
+        self.assertEqual(self.one_turn_each([raw(0, number) for number in range(400)]), [400])
+
+    def test_what_inflates_much_is_read_one_by_one(self):
+        """A few bytes must not stop everything else for seconds; nothing is lost by that."""
+        frames = [
+            compression.wrap_compressed(
+                compression.compress(unwrap(raw(0, number, bytes(200_000))).content, method), method
+            )
+            for number, method in enumerate(METHODS)
+        ]
+        self.assertEqual(self.one_turn_each([*frames, raw(0, "x")]), [1, 1, 1, 1, 1])
+        self.assertEqual(self.one_turn_each([raw(0, "x"), *frames]), [2, 1, 1, 1])
+
+    def test_what_is_nested_widely_as_well(self):
+        """Building lists takes longer than reading their bytes."""
+        frames = [raw(0, number, [[]] * 9_000) for number in range(3)]
+        self.assertEqual(self.one_turn_each(frames), [1, 1, 1])
+
+    def test_copies_that_inflate_as_well(self):
+        """A compressed copy is known only when it has been inflated."""
+        content = unwrap(raw(0, bytes(200_000))).content
+        frame = compression.wrap_compressed(compression.compress(content, flags.BZ2), flags.BZ2)
+        self.assertEqual(self.one_turn_each([frame] * 4), [1, 0, 0, 0])
+
+    def test_a_closed_connection_keeps_nothing(self):
+        """Neither frames that were not read, nor one that was begun."""
+        solo = Solo()
+        link = solo.peer()
+        solo.node.receive(link, raw(0, [[]] * 9_000) + raw(0, 1)[:-1], solo.now, solo.wall)
+        solo.receive(link, b"")
+        self.assertGreater(link.waiting, 0)
+        solo.lost(link)
+        self.assertEqual((link.waiting, link.unread, link.last_sent), (0, False, None))
+
+    def test_an_error_does_not_keep_the_frame(self):
+        """It is logged and shown for long, and the frame may be large."""
+        solo = Solo()
+        link = solo.peer()
+        solo.receive(link, frame(bytes(100_000)))
+        error = solo.closed(link)
+        self.assertIsNotNone(error)
+        self.assertEqual((error.__traceback__, error.__context__, error.__cause__), (None,) * 3)
 
 
 class DuplicateTests(SynchronousTestCase):

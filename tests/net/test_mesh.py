@@ -9,11 +9,13 @@ import ssl
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from py2p_twisted.core.compression import wrap_plain
 from py2p_twisted.core.network import Network
 from py2p_twisted.errors import BadArgument, DuplicateConnection, LinkUnresponsive
 from py2p_twisted.net.reports import Reports
 from py2p_twisted.net.tls import SelfMade, credentials_for
 from py2p_twisted.testing import MemoryMesh
+from py2p_twisted.testing.mesh import EPOCH
 
 TLS = Network("mesh", "SSL")
 
@@ -157,6 +159,28 @@ class HealingTests(SynchronousTestCase):
         self.assertIn("too many peers", mesh["hub"].service.status["closed links"])
         self.assertNotIn(late.id, mesh["hub"].peers)
         self.assertTrue(late.peers)
+
+    def test_what_takes_long_is_read_turn_by_turn(self) -> None:
+        """One read that holds much must not keep others waiting; its transport rests so long."""
+        mesh = MemoryMesh("ada", "ben", "cyd")
+        mesh.link("ben", "ada")
+        mesh.link("cyd", "ada")
+        protocol = mesh["ada"].service.factory.routing_table[mesh["ben"].id].owner
+        composer = mesh["ben"].service.factory.node.composer
+        frames = [
+            wrap_plain(made.id, made.body)
+            for number in range(4)
+            for made in [composer.compose(0, (0, [number] * 9_000), EPOCH)]
+        ]
+        protocol.dataReceived(b"".join(frames))
+        self.assertEqual(len(mesh["ada"].received), 1)
+        mesh["cyd"].send("meanwhile")
+        mesh.settle()
+        self.assertEqual(len(mesh["ada"].received), 5)
+        self.assertNotEqual(mesh["ada"].received[-1].packets, ("meanwhile",))
+        mesh["ben"].send("goes on")
+        mesh.settle()
+        self.assertEqual(len(mesh["ada"].received), 6)
 
     def test_half_open_connections_are_bounded(self) -> None:
         """Silent connections make room for newer ones, and end after their deadline."""

@@ -105,7 +105,6 @@ class Receiver(Protocol):
         if len(counters) >= self._receipts.expected:
             self._receipts.complete()
 
-
     def received(self, items: list[Any]) -> None:
         """Keep the counter of one message."""
         self._receipts.counters.append(items[4][:8])

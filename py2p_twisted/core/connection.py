@@ -283,7 +283,7 @@ class Connection:
             try:
                 message = self._read(chunk, start, stop, begin, end, ident)
             except ContentError as error:
-                work += WORK
+                work += WORK // 4
                 self._tolerate(error, error.message_id, now)
                 continue
             if message.values:

@@ -21,7 +21,7 @@ from hashlib import sha256
 from itertools import chain
 from typing import Any, Final
 
-from py2p_twisted.core import codec
+from py2p_twisted.core.codec import encode_aligned
 from py2p_twisted.core.compression import FRAME_HEAD
 from py2p_twisted.core.message import Message, with_appendix
 from py2p_twisted.core.seen import SeenCache
@@ -63,7 +63,7 @@ class Composer:
         """
         stamp = int(wall) + self.correction
         sender = self._sender
-        body = codec.encode_aligned(flag, sender, stamp, payload, FRAME_HEAD)
+        body = encode_aligned(flag, sender, stamp, payload, FRAME_HEAD)
         if len(body) + COUNTER > self._limit:
             raise MessageTooLarge(len(body) + COUNTER, self._limit)
         return Message(sha256(body).digest(), body, (flag, sender, stamp, *payload))

@@ -283,6 +283,9 @@ class MeshFactory(Factory):
 
     def _originate(self, messages: Sequence[Message]) -> None:
         now = self.now()
+        if not [message for message in messages if message.items[0] != flags.BROADCAST]:
+            self.node.broadcast(messages, now)  # the usual case
+            return
         for flag, run in groupby(messages, _flag_of):
             if flag == flags.BROADCAST:
                 self.node.broadcast(tuple(run), now)

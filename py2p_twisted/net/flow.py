@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import repeat, starmap
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITransport
@@ -265,6 +267,21 @@ class Outbox:
         self._failed(PeerTooSlow(f"this peer has read nothing for {STUCK_AFTER:.0f} s"))
 
 
+#: Messages that are taken in one piece.
+_MOST_AT_ONCE: Final = 1024
+
+_MESSAGES: Final = {Message}
+
+
+def _fitting(run: Sequence[object], most: int) -> int:
+    """How many of the first items are messages, until ``most`` bytes are reached; one at least."""
+    for number, item in enumerate(run):
+        if type(item) is not Message or most <= 0:
+            return number
+        most -= len(item.body)
+    return len(run)
+
+
 class SendQueue:
     """
     What this node sends itself, on its way from the application to the node.
@@ -332,21 +349,24 @@ class SendQueue:
     def _take(self, most: int) -> None:
         """Give the node what is first in line: up to ``most`` bytes of messages, in runs."""
         items = self.items
-        run: list[Message] = []
-        size = 0
-        while items and size < most:
-            item = items.popleft()
-            if type(item) is Message:
-                run.append(item)
-                size += len(item.body)
+        while items and most > 0:
+            first = items[0]
+            if type(first) is not Message:
+                cast(Callable[[], Any], items.popleft())()
                 continue
-            if run:
-                self._send(run)
-                run = []
-            cast(Callable[[], Any], item)()
-        if run:
+            # As many as may fit, if they are alike; what does not is put back.
+            count = min(_MOST_AT_ONCE, 1 + most // (1 + len(first.body)))
+            run: list[Message] = []
+            with suppress(IndexError):
+                run.extend(cast("Any", starmap(items.popleft, repeat((), count))))
+            if set(map(type, run)) != _MESSAGES or sum([len(one.body) for one in run]) > most:
+                fits = _fitting(run, most)
+                items.extendleft(reversed(run[fits:]))
+                del run[fits:]
+            size = sum([len(one.body) for one in run])
+            most -= size
             self._send(run)
-        self.taken += size
+            self.taken += size
 
     def close(self) -> None:
         """Take nothing more."""

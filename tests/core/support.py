@@ -112,20 +112,18 @@ def only(kind: type[T], actions: Iterable[object]) -> list[T]:
 # --- one node, whose peers the test plays ---------------------------------------------------
 
 
-class Recorder:
+class Sink:
     """
-    An `Effects` that keeps what goes into it.
+    What a node's data goes into, one by one.
 
     :ivar delivered: what the application would have got.
-    :ivar written: the same for every peer: (message, link), in the order of writing.
     """
 
     def __init__(self) -> None:
         self.delivered: list[tuple[Message, Connection]] = []
-        self.written: list[tuple[Message, Connection]] = []
 
     def send(self, message: Message, link: Connection) -> None:
-        self.written.append((message, link))
+        raise NotImplementedError
 
     def relay(self, messages: Sequence[Message], links: Sequence[Connection]) -> None:
         for link in links:
@@ -139,6 +137,21 @@ class Recorder:
     def inbox(self) -> list[tuple[Any, ...]]:
         """The packets that were delivered, without their sub-flags."""
         return [message.payload[1:] for message, _ in self.delivered]
+
+
+class Recorder(Sink):
+    """
+    An `Effects` that keeps what goes into it.
+
+    :ivar written: what every peer would have got: (message, link), in the order of writing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[tuple[Message, Connection]] = []
+
+    def send(self, message: Message, link: Connection) -> None:
+        self.written.append((message, link))
 
     def to(self, link: Connection, sub: int | None = None) -> list[tuple[Any, ...]]:
         """What was written to a peer, or of that what has a certain sub-flag."""
@@ -324,7 +337,7 @@ class End:
             host.perform(host.node.lost(self.link, error, self.world.now, host.wall))
 
 
-class Host:
+class Host(Sink):
     """
     One node of a world, and everything that it has decided.
 
@@ -335,12 +348,12 @@ class Host:
     def __init__(
         self, world: World, name: str, address: Address, ident: bytes, **options: Any
     ) -> None:
+        super().__init__()
         network = options.pop("network", MESH)
         self.world = world
         self.name = name
         self.address = address
         self.skew = 0.0
-        self.delivered: list[tuple[Message, Connection]] = []
         self.actions: list[Action] = []
         self.dials: deque[Dial] = deque()
         self.wake: float | None = None
@@ -356,11 +369,6 @@ class Host:
     @property
     def wall(self) -> float:
         return WALL + self.world.now - START + self.skew
-
-    @property
-    def inbox(self) -> list[tuple[Any, ...]]:
-        """The packets that were delivered, without their sub-flags."""
-        return [message.payload[1:] for message, _ in self.delivered]
 
     @property
     def peers(self) -> set[str]:
@@ -380,14 +388,6 @@ class Host:
     def send(self, message: Message, link: Connection) -> None:
         if link.owner is not None:
             link.owner.write(link.policy.frame(message))
-
-    def relay(self, messages: Sequence[Message], links: Sequence[Connection]) -> None:
-        for link in links:
-            for message in messages:
-                self.send(message, link)
-
-    def deliver(self, messages: Sequence[Message], link: Connection) -> None:
-        self.delivered.extend((message, link) for message in messages)
 
     # what the application does
 

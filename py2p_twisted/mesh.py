@@ -37,7 +37,7 @@ from py2p_twisted.base import (
 )
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message as _CoreMessage
-from py2p_twisted.core.message import build
+from py2p_twisted.core.message import build, weigh
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
@@ -154,13 +154,13 @@ class mesh_socket(base_socket):
         self._inbox = Inbox(
             max_waiting,
             max_waiting_bytes,
-            lambda items: sum([item.weight for item in items]),
+            weigh,
         )
         # What callbacks have not been asked about yet.
         self._unhandled = Inbox(
             max_waiting,
             max_waiting_bytes,
-            lambda items: sum([item.weight for item, _ in items]),
+            lambda items: weigh([item for item, _ in items]),
         )
         self._thread = reactor_thread(reactor)
         self._reactor = self._thread.ensure_running()
@@ -337,7 +337,7 @@ class mesh_socket(base_socket):
         """
         if flag is _BROADCAST and type is _BROADCAST:
             # What `compose` would do: this is the line that a busy sender lives in.
-            sent = self._compose(flag, (type, *args), self._wall())
+            sent = self._compose(flag, type, args, self._wall())
         else:
             sent = compose(self._factory, flag, type, args)
         self._handover.put(sent, timeout)
@@ -594,10 +594,11 @@ class _Bridge(Application):
         if sock._worker is not None:
             super().messages_received(messages, link)
             return
-        messages = [item for item in messages if item.items[3] in _QUEUED]
-        lost = sock._inbox.extend(messages)
-        if lost:
-            sock._gap(lost)
+        # Several at once are broadcasts of no special type.
+        if len(messages) > 1 or messages[0].items[3] in _QUEUED:
+            lost = sock._inbox.extend(messages)
+            if lost:
+                sock._gap(lost)
 
     def message_received(self, received: _CoreMessage, link: Connection) -> None:
         sock = self._sock

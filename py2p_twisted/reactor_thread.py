@@ -438,10 +438,11 @@ class Inbox:
         self._taking = threading.Lock()
         self._sleeping = False
         self._closed = False
-        # Bytes ever put, taken and lost; each is written by one side alone.
-        self._put_bytes = self._lost_bytes = 0
-        self._taken_bytes = self._taken_before = 0
-        # Below this many bytes put, there is certainly room.
+        # How often something was taken, and had been when it was looked at last.
+        self._takes = self._takes_before = 0
+        # Bytes ever put, and how many there may be before room has to be made for certain.
+        # What is taken is not counted, since that would cost every reader.
+        self._put_bytes = 0
         self._room_until = max_bytes
 
     def __len__(self) -> int:
@@ -455,9 +456,9 @@ class Inbox:
         """
         self._items.extend(items)
         self._put_bytes += self._size_of(items)
-        if len(self._items) > self._max_messages // 2 and self._taken_bytes != self._taken_before:
+        if len(self._items) > self._max_messages // 2 and self._takes != self._takes_before:
             # Somebody reads, and is left behind: let that thread have the interpreter.
-            self._taken_before = self._taken_bytes
+            self._takes_before = self._takes
             sleep(0)
         lost: Sequence[Any] = ()
         if len(self._items) > self._max_messages or self._put_bytes > self._room_until:
@@ -471,18 +472,16 @@ class Inbox:
     def _make_room(self) -> list[Any]:
         items = self._items
         lost: list[Any] = []
-        while True:
-            gone = self._taken_bytes + self._lost_bytes
-            self._room_until = gone + self._max_bytes
-            full = self._put_bytes > self._room_until and len(items) > 1
-            if not full and len(items) <= self._max_messages:
-                return lost
-            try:
-                oldest = items.popleft()
-            except IndexError:  # a reader was faster
-                return lost
-            self._lost_bytes += self._size_of((oldest,))
-            lost.append(oldest)
+        with suppress(IndexError):  # a reader may be faster
+            while len(items) > self._max_messages:
+                lost.append(items.popleft())
+            if self._put_bytes > self._room_until:
+                present = self._size_of(list(items))
+                while present > self._max_bytes and len(items) > 1:
+                    lost.append(items.popleft())
+                    present -= self._size_of(lost[-1:])
+                self._room_until = self._put_bytes + self._max_bytes - present
+        return lost
 
     def take(self, most: int = 1) -> list[Any]:
         """The oldest messages, up to ``most``; none if there are none."""
@@ -491,7 +490,7 @@ class Inbox:
             # One by one, but in C: what was taken before there was nothing left is kept.
             with suppress(IndexError):
                 found.extend(starmap(self._items.popleft, repeat((), most)))
-            self._taken_bytes += self._size_of(found)
+            self._takes += 1
         return found
 
     def wait(self, timeout: float | None, most: int = 1) -> list[Any]:

@@ -31,7 +31,12 @@ class Effects(Protocol):
         """Send messages to several peers, in order: what a turn has brought, at once."""
 
     def deliver(self, messages: Sequence[Message], link: Connection) -> None:
-        """Give messages that came in over ``link`` to the application, in order."""
+        """
+        Give messages that came in over ``link`` to the application, in order.
+
+        :param messages: one of any kind, or several broadcasts whose sub-flag is broadcast,
+            too, that stood in one read.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,10 @@ def _prefixes(
         own, while its items are wanted in a longer array), and the eight prefixes.
     """
     skip = 1 if count < 16 else 3 if count < 0x10000 else 5
+    if not 0 <= time < 2**32:
+        # A clock like that has other problems; such frames are wrapped.
+        head: bytes = msgpack.packb((flag, sender, time, *[0] * count))
+        return skip, (head[:-count],) * 8
     by_length = []
     shortest = len(_prefix(flag, sender, time, count, 0))
     for length in range(8):

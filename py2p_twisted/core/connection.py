@@ -341,10 +341,15 @@ class Connection:
                 break
             try:
                 items = unpackb(body, use_list=False, max_array_len=narrow, max_map_len=narrow)
-                flag, sender, stamp, sub, *packets = items
-            except (ValueError, TypeError):
+                if len(items) == 5:
+                    flag, sender, stamp, sub, packet = items
+                    flat = type(packet) in scalars
+                else:
+                    flag, sender, stamp, sub = items[:4]
+                    flat = scalars.issuperset(map(type, items))
+            except (ValueError, TypeError, KeyError):
                 break
-            if flag is not broadcast or sub is not broadcast:
+            if flag is not broadcast or sub is not broadcast or not flat:
                 break
             if type(sender) is not bytes or len(sender) > MAX_ID or type(stamp) is not int:
                 break
@@ -352,12 +357,6 @@ class Connection:
                 if not timely(stamp):
                     break
                 stamp_before = stamp
-            if len(packets) == 1:
-                flat = type(packets[0]) in scalars
-            else:
-                flat = scalars.issuperset(map(type, packets))
-            if not flat:
-                break
             message = Message(ident, body, items)
             if keep and not (size + 4) % compression.GRID:
                 message.frames = {flags.ZLIB: data[start:stop]}

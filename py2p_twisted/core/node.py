@@ -717,9 +717,9 @@ class Node:
             address = neighbour.address if neighbour is not None else None
         if address is None or not isinstance(request_id, (bytes, str)):
             return
-        payload = (flags.RESPONSE, request_id, [list(address), wanted])
+        packets = (request_id, [list(address), wanted])
         try:
-            answer = self.composer.compose(flags.BROADCAST, payload, self._wall)
+            answer = self.composer.compose(flags.BROADCAST, flags.RESPONSE, packets, self._wall)
         except MessageTooLarge:
             return  # whoever makes such questions does not wait for answers
         # On the link that the request came by; from there it is relayed.
@@ -736,7 +736,7 @@ class Node:
 
     def _ask_for(self, request_id: bytes, target: bytes | str) -> None:
         request = self.composer.compose(
-            flags.BROADCAST, (flags.REQUEST, request_id, target), self._wall
+            flags.BROADCAST, flags.REQUEST, (request_id, target), self._wall
         )
         self.broadcast((request,), self._now)
 

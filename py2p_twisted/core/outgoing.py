@@ -50,23 +50,24 @@ class Composer:
         self._sender = sender
         self._limit = max_message
 
-    def compose(self, flag: int, payload: tuple[Any, ...], wall: float) -> Message:
+    def compose(self, flag: int, sub: Any, packets: Sequence[Any], wall: float) -> Message:
         """
         Make a message.
 
         May be called from any thread.
 
-        :param payload: the sub-flag and the packets.
+        :param flag: the main flag.
+        :param sub: the sub-flag.
         :param wall: seconds since 1970 by our own clock.
         :raises NotSendable: a packet has no encoding.
         :raises MessageTooLarge: the body exceeds the limit.
         """
         stamp = int(wall) + self.correction
         sender = self._sender
-        body = encode_aligned(flag, sender, stamp, payload, FRAME_HEAD)
+        body = encode_aligned(flag, sender, stamp, (sub, *packets), FRAME_HEAD)
         if len(body) + COUNTER > self._limit:
             raise MessageTooLarge(len(body) + COUNTER, self._limit)
-        return Message(sha256(body).digest(), body, (flag, sender, stamp, *payload))
+        return Message(sha256(body).digest(), body, (flag, sender, stamp, sub, *packets))
 
 
 class OwnBroadcasts:

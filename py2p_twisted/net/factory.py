@@ -73,7 +73,12 @@ class Application:
         """A message has come in; ``link`` is the neighbour that brought it."""
 
     def messages_received(self, messages: Sequence[Message], link: Connection) -> None:
-        """Messages have come in with one read; by default each is told by itself."""
+        """
+        Messages have come in with one read; by default each is told by itself.
+
+        :param messages: one of any kind, or several broadcasts whose sub-flag is broadcast,
+            too.
+        """
         for message in messages:
             self.message_received(message, link)
 
@@ -361,9 +366,11 @@ class MeshFactory(Factory):
     def deliver(self, messages: Sequence[Message], link: Connection) -> None:
         """Keep messages for the application until the end of this turn."""
         self._arrived.append((messages, link))
-        self._arrived_bytes += sum([len(message.body) for message in messages])
-        if self._arrived_bytes > TURN:
-            self._hand_over()
+        if len(messages) == 1:
+            # Several are what stood in one read, plainly.
+            self._arrived_bytes += len(messages[0].body)
+            if self._arrived_bytes > TURN:
+                self._hand_over()
 
     # --- actions: the core's decisions ------------------------------------------------------------
 

@@ -432,7 +432,7 @@ def compose(factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any]) -
     """
     if flag is not flags.BROADCAST or sub is not flags.BROADCAST:
         _check_flags(flag, sub)
-    return factory.node.composer.compose(flag, (sub, *packets), factory.wall())
+    return factory.node.composer.compose(flag, sub, packets, factory.wall())
 
 
 def _check_flags(flag: object, sub: object) -> None:

@@ -242,13 +242,13 @@ class Solo:
 
     def broadcast(self, *packets: Any) -> Message:
         """The application sends to everybody."""
-        message = self.node.composer.compose(flags.BROADCAST, (0, *packets), self.wall)
+        message = self.node.composer.compose(flags.BROADCAST, 0, packets, self.wall)
         self.node.broadcast([message], self.now)
         return message
 
     def reply(self, target: bytes | str, *packets: Any) -> int:
         """The application replies to somebody, wherever that is."""
-        message = self.node.composer.compose(flags.WHISPER, (2, *packets), self.wall)
+        message = self.node.composer.compose(flags.WHISPER, 2, packets, self.wall)
         token, actions = self.node.reply(target, message, self.now, self.wall)
         self.note(actions)
         return token
@@ -397,12 +397,12 @@ class Host(Sink):
         return token
 
     def broadcast(self, *packets: Any) -> Message:
-        message = self.node.composer.compose(flags.BROADCAST, (0, *packets), self.wall)
+        message = self.node.composer.compose(flags.BROADCAST, 0, packets, self.wall)
         self.node.broadcast([message], self.world.now)
         return message
 
     def reply(self, target: bytes | str, *packets: Any) -> int:
-        message = self.node.composer.compose(flags.WHISPER, (2, *packets), self.wall)
+        message = self.node.composer.compose(flags.WHISPER, 2, packets, self.wall)
         token, actions = self.node.reply(target, message, self.world.now, self.wall)
         self.perform(actions)
         return token

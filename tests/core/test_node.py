@@ -1694,9 +1694,9 @@ class SendTests(SynchronousTestCase):
         """It is not passed on."""
         world = chain("ada", "ben", "cyd")
         ben = world["ben"]
-        ben.node.whisper([ben.node.composer.compose(flags.WHISPER, (0, "psst"), ben.wall)])
+        ben.node.whisper([ben.node.composer.compose(flags.WHISPER, 0, ["psst"], ben.wall)])
         world["ada"].node.whisper(
-            [world["ada"].node.composer.compose(flags.WHISPER, (0, "ben alone"), WALL)]
+            [world["ada"].node.composer.compose(flags.WHISPER, 0, ["ben alone"], WALL)]
         )
         world.settle()
         self.assertEqual(
@@ -1708,7 +1708,7 @@ class SendTests(SynchronousTestCase):
         """A broadcast, too: what comes back of it is not news."""
         solo = Solo()
         ada, ben = solo.peer(b"Ada"), solo.peer(b"Ben")
-        message = solo.node.composer.compose(flags.BROADCAST, (0, "x"), solo.wall)
+        message = solo.node.composer.compose(flags.BROADCAST, 0, ["x"], solo.wall)
         solo.node.send_to(ada, message, solo.now)
         self.assertEqual((solo.effects.to(ada, 0), solo.effects.to(ben, 0)), ([(0, "x")], []))
         solo.receive(ben, ben.policy.frame(message))

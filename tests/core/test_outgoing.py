@@ -19,7 +19,7 @@ def composer(limit=4096):
 class ComposerTests(SynchronousTestCase):
     def test_a_message_carries_our_id_and_the_second(self):
         """Flag, sender, whole seconds, packets: the array that 0.6 makes."""
-        message = composer().compose(flags.BROADCAST, (0, "storm", b"north"), WALL + 0.7)
+        message = composer().compose(flags.BROADCAST, 0, ("storm", b"north"), WALL + 0.7)
         items = list(codec.decode(message.body))
         self.assertEqual(items, [0, b"Me", WALL, 0, "storm", b"north"])
         self.assertEqual(list(message.items), items)
@@ -27,32 +27,40 @@ class ComposerTests(SynchronousTestCase):
     @given(st.lists(st.binary(max_size=20), max_size=20))
     def test_plain_frames_of_our_own_stand_on_the_grid(self, packets):
         """However many packets, of whatever size: the total is a multiple of eight."""
-        message = composer().compose(flags.BROADCAST, (0, *packets), WALL)
+        message = composer().compose(flags.BROADCAST, 0, packets, WALL)
         self.assertEqual((4 + 32 + message.size) % 8, 0)
         self.assertEqual(parse(message.id, message.body).payload, (0, *packets))
+
+    def test_a_clock_without_sense_leaves_the_grid(self):
+        """Before 1970 and after 2106 the message is what it is; soon after 1970 it stands there."""
+        for wall in (-5, 0, 100, 70_000, 2**32, 2**40):
+            message = composer().compose(flags.BROADCAST, 0, [b"xyz"], wall)
+            self.assertEqual(list(codec.decode(message.body)), [0, b"Me", wall, 0, b"xyz"])
+            if 0 <= wall < 2**32:
+                self.assertEqual((4 + 32 + message.size) % 8, 0)
 
     def test_the_correction_is_added_to_the_stamp(self):
         """A node whose clock is known to be wrong stamps the network's time."""
         maker = composer()
         maker.correction = -90
-        self.assertEqual(maker.compose(flags.BROADCAST, (0,), WALL).time, WALL - 90)
+        self.assertEqual(maker.compose(flags.BROADCAST, 0, (), WALL).time, WALL - 90)
 
     def test_a_message_above_the_limit_is_refused_with_both_numbers(self):
         """``max_message`` counts the bytes of the body, with room for a counter."""
-        size = composer().compose(0, (0, bytes(100)), WALL).size
-        self.assertEqual(composer(size + COUNTER).compose(0, (0, bytes(100)), WALL).size, size)
+        size = composer().compose(0, 0, [bytes(100)], WALL).size
+        self.assertEqual(composer(size + COUNTER).compose(0, 0, [bytes(100)], WALL).size, size)
         maker = composer(size + COUNTER - 1)
-        error = self.assertRaises(MessageTooLarge, maker.compose, 0, (0, bytes(100)), WALL)
+        error = self.assertRaises(MessageTooLarge, maker.compose, 0, 0, [bytes(100)], WALL)
         self.assertEqual((error.size, error.limit), (size + COUNTER, size + COUNTER - 1))
         self.assertIsInstance(error, ValueError)
 
     def test_what_cannot_be_sent_leaves_the_composer_unharmed(self):
         """After a ``TypeError`` the next message goes out as if nothing had been."""
         maker = composer()
-        self.assertRaises(NotSendable, maker.compose, 0, (0, {1, 2}), WALL)
-        self.assertRaises(TypeError, maker.compose, 0, (0, object()), WALL)
+        self.assertRaises(NotSendable, maker.compose, 0, 0, [{1, 2}], WALL)
+        self.assertRaises(TypeError, maker.compose, 0, 0, [object()], WALL)
         self.assertEqual(
-            maker.compose(0, (0, "x"), WALL).id, composer().compose(0, (0, "x"), WALL).id
+            maker.compose(0, 0, ["x"], WALL).id, composer().compose(0, 0, ["x"], WALL).id
         )
 
 
@@ -71,7 +79,7 @@ class OwnBroadcastsTests(SynchronousTestCase):
         return message
 
     def send_all(self, payloads, wall=WALL):
-        messages = [self.composer.compose(flags.BROADCAST, (0, *one), wall) for one in payloads]
+        messages = [self.composer.compose(flags.BROADCAST, 0, one, wall) for one in payloads]
         return self.own.note(messages, wall - WALL)
 
     @given(st.lists(st.lists(st.sampled_from(["storm", "calm"]), min_size=1), max_size=10))

@@ -170,7 +170,7 @@ class HealingTests(SynchronousTestCase):
         frames = [
             wrap_plain(made.id, made.body)
             for number in range(4)
-            for made in [composer.compose(0, (0, [number] * 9_000), EPOCH)]
+            for made in [composer.compose(0, 0, [[number] * 9_000], EPOCH)]
         ]
         protocol.dataReceived(b"".join(frames))
         self.assertEqual(len(mesh["ada"].received), 1)

@@ -149,7 +149,7 @@ class OwnBroadcastsTests(SynchronousTestCase):
         self.build(capacity=100)
         self.send(0)
         with memory_peak() as peak:
-            for second in range(1000):
+            for second in range(300):
                 for number in range(10):
                     self.send(number % 5, wall=WALL + second)
-        self.assertLess(peak(), 600_000)
+        self.assertLess(peak(), 400_000)

@@ -94,6 +94,39 @@ def encode_aligned(
     return prefixes[len(packed) & 7] + packed[skip:]
 
 
+def prefixes_for_one(sender: bytes, time: int, offset: int) -> tuple[bytes, ...]:
+    """
+    What stands before the only packet of a broadcast, by its packed length modulo eight.
+
+    With it the usual message of one value is put together from two pieces, see `pack_one`.
+
+    :return: eight of them, or none where `encode_aligned` cannot align either.
+    """
+    if not 0 <= time < 2**32:
+        return ()
+    # The main flag is broadcast, and so is the sub-flag.
+    pieces = [_prefix(0, sender, time, 2, more) + b"\0" for more in range(8)]
+    return tuple(pieces[-(offset + len(pieces[0]) + length) % 8] for length in range(8))
+
+
+def pack_one(packet: Any) -> bytes:
+    """
+    MessagePack of one scalar (its type is one of `SCALARS`).
+
+    :raises NotSendable: see `encode`.
+    """
+    try:
+        packer = _packers.pop()
+    except IndexError:
+        packer = msgpack.Packer(use_bin_type=True)
+    try:
+        packed: bytes = packer.pack(packet)
+    except (OverflowError, UnicodeEncodeError, ValueError):
+        return _pack((packet,))  # which says what is wrong
+    _packers.append(packer)
+    return packed
+
+
 #: Bytes to be added -> wider by so much: the array's header, the sender's, the time.
 _WIDER: Final = (
     (0, 0, 0), (0, 1, 0), (2, 0, 0), (0, 3, 0), (0, 0, 4), (0, 1, 4), (2, 0, 4), (0, 3, 4),

@@ -21,11 +21,14 @@ from hashlib import sha256
 from itertools import chain
 from typing import Any, Final
 
-from py2p_twisted.core.codec import encode_aligned
+from py2p_twisted.core import flags
+from py2p_twisted.core.codec import SCALARS, encode_aligned, pack_one, prefixes_for_one
 from py2p_twisted.core.compression import FRAME_HEAD
 from py2p_twisted.core.message import Message, with_appendix
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.errors import MessageTooLarge
+
+_BROADCAST: Final = flags.BROADCAST
 
 #: Bytes of the counter behind equal messages.
 COUNTER: Final = 8
@@ -48,6 +51,8 @@ class Composer:
         """
         self.correction = 0
         self._sender = sender
+        # The latest second, and what its usual messages begin with.
+        self._latest: tuple[int, tuple[bytes, ...]] = (-1, ())
         self._limit = max_message
 
     def compose(self, flag: int, sub: Any, packets: Sequence[Any], wall: float) -> Message:
@@ -64,7 +69,19 @@ class Composer:
         """
         stamp = int(wall) + self.correction
         sender = self._sender
-        body = encode_aligned(flag, sender, stamp, (sub, *packets), FRAME_HEAD)
+        body = b""
+        if flag is _BROADCAST and sub is _BROADCAST and len(packets) == 1:
+            # The usual message. (A quarter less work than the way for all.)
+            packet = packets[0]
+            latest, prefixes = self._latest
+            if stamp != latest:
+                prefixes = prefixes_for_one(sender, stamp, FRAME_HEAD)
+                self._latest = (stamp, prefixes)
+            if prefixes and type(packet) in SCALARS:
+                packed = pack_one(packet)
+                body = prefixes[len(packed) & 7] + packed
+        if not body:
+            body = encode_aligned(flag, sender, stamp, (sub, *packets), FRAME_HEAD)
         if len(body) + COUNTER > self._limit:
             raise MessageTooLarge(len(body) + COUNTER, self._limit)
         return Message(sha256(body).digest(), body, (flag, sender, stamp, sub, *packets))

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import codec, flags
+from py2p_twisted.core.compression import FRAME_HEAD
 from py2p_twisted.core.message import parse
 from py2p_twisted.core.outgoing import COUNTER, Composer, OwnBroadcasts
 from py2p_twisted.core.seen import SeenCache
@@ -30,6 +31,22 @@ class ComposerTests(SynchronousTestCase):
         message = composer().compose(flags.BROADCAST, 0, packets, WALL)
         self.assertEqual((4 + 32 + message.size) % 8, 0)
         self.assertEqual(parse(message.id, message.body).payload, (0, *packets))
+
+    @given(st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.text("aä")))
+    def test_a_single_value_takes_the_short_way_to_the_same_bytes(self, packet):
+        """What is sent most often is put together differently, and is the same."""
+        message = composer().compose(flags.BROADCAST, 0, [packet], WALL)
+        same = codec.encode_aligned(flags.BROADCAST, b"Me", WALL, (0, packet), FRAME_HEAD)
+        self.assertEqual(message.body, same)
+
+    def test_single_values_that_cannot_be_sent(self):
+        """The error is the same as for others."""
+        for packet in (2**64, -(2**63) - 1, "\ud800", object(), bytearray(b"x"), {1}):
+            error = self.assertRaises(
+                NotSendable, composer().compose, flags.BROADCAST, 0, [packet], WALL
+            )
+            other = self.assertRaises(NotSendable, codec.encode, (0, b"Me", WALL, 0, packet))
+            self.assertEqual(str(error), str(other))
 
     def test_a_clock_without_sense_leaves_the_grid(self):
         """Before 1970 and after 2106 the message is what it is; soon after 1970 it stands there."""

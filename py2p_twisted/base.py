@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pyee import EventEmitter
@@ -607,9 +609,13 @@ class base_socket(EventEmitter):
     def _print(self, level: int, text: str, *args: object) -> None:
         """Print a line behind the port number. Only what is printed is formatted."""
         if level <= self._debug_level:
-            with _printing:
+            line = f"{self._port_text()} {text.format(*args)}\n"
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            line = line.encode(encoding, "backslashreplace").decode(encoding)
+            # A terminal that is gone must not cost a link.
+            with _printing, suppress(OSError, ValueError):
                 # In one piece, or what the program itself prints would come in between.
-                print(f"{self._port_text()} {text.format(*args)}\n", end="", flush=True)
+                print(line, end="", flush=True)
 
     def _port_text(self) -> str:
         return "?"

@@ -58,6 +58,9 @@ max_outgoing: Final = 4
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
+#: Events that wait for a running callback at most; there are more only of refused strangers.
+_MOST_EVENTS: Final = 1000
+
 #: Seconds that listening may take.
 _START_TIMEOUT: Final = 15.0
 
@@ -162,6 +165,11 @@ class mesh_socket(base_socket):
             max_waiting_bytes,
             lambda items: weigh([item for item, _ in items]),
         )
+        # What was not read in time and has not been told yet.
+        self._lost = Inbox(max_waiting, max_waiting_bytes, weigh)
+        self._gap_told = False
+        #: Events that wait for a callback that is running.
+        self._events_due = 0
         self._thread = reactor_thread(reactor)
         self._reactor = self._thread.ensure_running()
         announced = out_addr
@@ -188,7 +196,7 @@ class mesh_socket(base_socket):
         self._debug_level_changed()
         self._thread.when_gone(self._reactor_gone)
         # A program that just ends has said what it said.
-        self._at_stop = self._thread.before_stop(self._reactor, self._service.stopService)
+        self._at_stop = self._thread.before_stop(self._reactor, self._stopping)
 
     def _server_endpoint(
         self, addr: str, port: int, credentials: Credentials | None
@@ -309,7 +317,8 @@ class mesh_socket(base_socket):
         :raises MeshClosed: the socket is closed.
         """
         self._need_open()
-        self._handover.call(lambda: self._factory.disconnect(handler._link))
+        link = handler._link
+        self._handover.call(lambda: self._factory.disconnect(link))
 
     # --- messages -----------------------------------------------------------------------
 
@@ -323,7 +332,7 @@ class mesh_socket(base_socket):
         """
         Send a message: each argument is a packet.
 
-        Without peers it is kept for a while, for the first who comes. The call waits while
+        Without peers a broadcast is kept for a while, for the first who comes. The call waits while
         more than 4 MiB wait to leave this process; a slow peer alone does not hold it up.
 
         :param flag: ``flags.broadcast``, to be relayed to everybody, or ``flags.whisper``,
@@ -470,6 +479,11 @@ class mesh_socket(base_socket):
         self._at_stop()
         return self._service.stopService()
 
+    def _stopping(self) -> Deferred[None]:
+        """The reactor is about to end; it may be one that nobody else tells us of."""
+        self._handover.close(self._thread.gone)
+        return self._service.stopService().addBoth(lambda _: self._reactor_gone(False))
+
     def _need_open(self) -> None:
         if self._closed:
             raise MeshClosed("this socket is closed")
@@ -542,8 +556,13 @@ class mesh_socket(base_socket):
     def _emit_soon(self, event: str, *args: Any) -> None:
         """Call an event's listeners in the callback thread."""
         worker = self._worker
-        if worker is not None and self.listeners(event):
-            worker.put(self._emit_now, event, *args)
+        if worker is not None and self.listeners(event) and self._events_due < _MOST_EVENTS:
+            self._events_due += 1
+            worker.put(self._emit_waiting, event, *args)
+
+    def _emit_waiting(self, event: str, *args: Any) -> None:
+        self._events_due -= 1
+        self._emit_now(event, *args)
 
     def _emit_now(self, event: str, *args: Any) -> None:
         if not self._closed and self.listeners(event):
@@ -580,7 +599,18 @@ class mesh_socket(base_socket):
         count = len(lost)
         self._errors.append(f"{count} messages were lost, because they were not read in time")
         self.log.warn("{count} messages were lost, because they were not read in time", count=count)
-        self._emit_soon("gap", [message(item, self) for item in lost])
+        if self._worker is not None and self.listeners("gap"):
+            # Bounded like what is read: whoever does not read may not listen either.
+            self._lost.extend(lost)
+            if not self._gap_told:
+                self._gap_told = True
+                self._worker.put(self._tell_gap)
+
+    def _tell_gap(self) -> None:
+        self._gap_told = False
+        lost = self._lost.take(len(self._lost))
+        if lost:
+            self._emit_now("gap", [message(item, self) for item in lost])
 
 
 class _Bridge(Application):

@@ -159,6 +159,7 @@ class ReactorThread:
 
         def stopping() -> Any:
             trigger.clear()
+            self._gone = self._gone or "the reactor has ended"
             return action()
 
         self.post(
@@ -266,10 +267,9 @@ class Handover:
         size = len(message.body)
         if self._given - queue.taken > self._stop_at:
             self._give_way(timeout)
-        # "with" would take twice as long as the lock itself.
-        lock = self._lock
-        lock.acquire()
-        try:
+        # "with" takes twice as long as the lock itself, but Ctrl-C can come between
+        # "acquire" and "try".
+        with self._lock:
             if self._closed:
                 raise MeshClosed(self._closed)
             self._given += size
@@ -277,8 +277,6 @@ class Handover:
             if queue.armed:
                 return
             queue.armed = True
-        finally:
-            lock.release()
         self._wake()
 
     def call(self, function: Callable[[], object]) -> None:
@@ -305,11 +303,15 @@ class Handover:
         self._stop_at = min(self.waiting + STEP, HANDOVER_LIMIT)
 
     def _wake(self) -> None:
-        if self._thread.inside():
-            # Not at once: the caller may be in the middle of something.
-            self._reactor.callLater(0, self._queue.pump)
-        else:
-            self._reactor.callFromThread(self._queue.pump)
+        try:
+            if self._thread.inside():
+                # Not at once: the caller may be in the middle of something.
+                self._reactor.callLater(0, self._queue.pump)
+            else:
+                self._reactor.callFromThread(self._queue.pump)
+        except BaseException:  # Ctrl-C: the next one has to ask again
+            self._queue.armed = False
+            raise
 
     def _wait(self, timeout: float | None) -> None:
         if self._thread.inside():
@@ -481,8 +483,11 @@ class Inbox:
             while len(items) > self._max_messages:
                 lost.append(items.popleft())
             if self._put_bytes > self._room_until:
-                present = self._size_of(list(items))
-                while present > self._max_bytes and len(items) > 1:
+                present, most = self._size_of(list(items)), self._max_bytes
+                if present > most:
+                    # More than has to be, or each message that comes would count all again.
+                    most -= most // 64
+                while present > most and len(items) > 1:
                     lost.append(items.popleft())
                     present -= self._size_of(lost[-1:])
                 self._room_until = self._put_bytes + self._max_bytes - present

@@ -33,7 +33,7 @@ from py2p_twisted.core.links import Links
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timer, Timers
-from py2p_twisted.errors import NetworkMismatch, SelfConnection
+from py2p_twisted.errors import NetworkMismatch, SelfConnection, WrongPeer
 
 #: Back-off: the first delay, doubled each time; the longest; how much both vary.
 FIRST_DELAY: Final = 0.5
@@ -87,7 +87,8 @@ class _Entry:
         self.expected: bytes | None = None
         self.pinned = False
         self.lost = False
-        self.tokens: list[int] = []
+        #: Who waits for a connection, and for which node if that matters.
+        self.tokens: list[tuple[int, bytes | None]] = []
         self.dial: Dial | None = None
         self.tries = 0
         self.level = 0
@@ -195,9 +196,9 @@ class Dialer:
     ) -> None:
         """The application wants a connection: dial now, whatever happened before."""
         entry = self._entry(address, b"")
-        entry.tokens.append(token)
-        entry.expected = expected
+        entry.tokens.append((token, expected))
         if entry.dial is None:
+            entry.expected = expected
             self._start(entry, now)
         self._arm(now)
 
@@ -274,8 +275,12 @@ class Dialer:
             item.tries = 0
             item.next = None
             item.lost = False
-            tokens += item.tokens
-            if item.tokens:
+            for token, expected in item.tokens:
+                if expected is not None and expected != link.id:
+                    # Who asked while another dial was under way.
+                    self._failed(token, WrongPeer(expected, link.id))
+                    continue
+                tokens.append(token)
                 # Asked for once, wanted from now on.
                 item.pinned = True
             item.tokens = []
@@ -295,12 +300,20 @@ class Dialer:
         entry = self._finish(dial)
         if entry is None:
             return
-        tokens, entry.tokens = entry.tokens, []
+        asked, entry.tokens = entry.tokens, []
         entry.expected = None
+        if isinstance(error, WrongPeer) and any(expected is None for _, expected in asked):
+            # Not everybody who asked minds which node it is that lives there.
+            entry.tokens = [item for item in asked if item[1] is None]
+            self._start(entry, now)
+            asked = [item for item in asked if item[1] is not None]
+        tokens = [token for token, _ in asked]
         entry.tries += 1
         delay = self._delay(entry.level)
         entry.level += 1
-        if isinstance(error, (NetworkMismatch, SelfConnection)):
+        if entry.dial is not None:
+            pass
+        elif isinstance(error, (NetworkMismatch, SelfConnection)):
             # Trying again changes nothing, unless an operator changes the other end.
             entry.lost = False
             if entry.pinned:
@@ -353,8 +366,12 @@ class Dialer:
     def forget(self, address: Address) -> None:
         """Do not seek a connection to an address any more, whoever wanted one."""
         entry = self._book.get(address)
-        if entry is not None and entry.dial is None:
+        if entry is None:
+            return
+        if entry.dial is None:
             del self._book[address]
+        else:
+            entry.pinned = entry.lost = False  # so that nobody has `asked_for` what comes of it
 
     def stop(self, error: Exception) -> None:
         """Dial nobody any more; who waits for a connection is told why there is none."""
@@ -362,8 +379,8 @@ class Dialer:
         if self._timer is not None:
             self._timer.cancel()
         for entry in self._book.values():
-            tokens, entry.tokens = entry.tokens, []
-            for token in tokens:
+            asked, entry.tokens = entry.tokens, []
+            for token, _ in asked:
                 self._failed(token, error)
 
     def _few_lost(self) -> bool:

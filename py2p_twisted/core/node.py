@@ -453,6 +453,7 @@ class Node:
         elif self.dialer.is_ours(address):
             self._decide(ConnectFailed(token, SelfConnection()))
         elif link is not None and expected in (None, link.id):
+            self.dialer.pin(address, now)  # wanted from now on, whoever has dialled
             self._decide(Connected(token, link))
         else:
             self.dialer.connect(address, token, now, expected)
@@ -511,7 +512,10 @@ class Node:
             equals another message is the application's business too.
         """
         if link.state is not State.OPEN:
-            return
+            # Another connection may have taken its place.
+            link = self.links.table.get(link.id, link)
+            if link.state is not State.OPEN:
+                return
         if is_broadcast(message):
             if as_it_is:
                 self.seen.add(message.id, now)
@@ -586,8 +590,13 @@ class Node:
         flag, _, stamp, sub = message.items[:4]
         built_in = type(sub) is int and sub in _BUILT_IN
         if flag == flags.BROADCAST:
-            if built_in and self._misplaced(message, sub):
-                raise BadField(f"sub-flag {sub} is between neighbours, and this one was flooded")
+            if built_in:
+                if self._misplaced(message, sub):
+                    raise BadField(
+                        f"sub-flag {sub} is between neighbours, and this one was flooded"
+                    )
+                # Before it goes on: our neighbours would put the blame on us.
+                _check_built_in(message, sub)
             # Our own clock is asked first, and here: nearly always it agrees.
             if not -ACCEPTED <= stamp - self._wall <= ACCEPTED and not self.clock.accepts(
                 stamp, self._wall
@@ -706,8 +715,7 @@ class Node:
             if link.state is State.OPEN:
                 self._send_peers(link)
             return
-        if len(payload) < 3 or not isinstance(payload[2], (bytes, str)):
-            raise BadField("a request names a request id and a node id")
+        _check_built_in(message, flags.REQUEST)
         request_id, wanted = payload[1], payload[2]
         key = as_bytes(wanted)
         if key == self.id:
@@ -726,9 +734,8 @@ class Node:
         self.send_to(link, answer, self._now)
 
     def _read_response(self, message: Message) -> None:
+        _check_built_in(message, flags.RESPONSE)
         payload = message.payload
-        if len(payload) < 3 or not isinstance(payload[1], (bytes, str)):
-            raise BadField("a response names a request id and a node")
         found = payload[2]
         address = read_address(found[0]) if isinstance(found, list) and found else None
         if address is not None:
@@ -775,3 +782,16 @@ class Node:
                 link.progress = self.timers.at(self._now + settings.progress_interval, look)
 
         link.progress = self.timers.at(self._now + settings.progress_interval, look)
+
+
+def _check_built_in(message: Message, sub: int) -> None:
+    """
+    Check what a node acts on itself, as far as it is flooded.
+
+    :raises BadField: nobody could make use of it.
+    """
+    payload = message.payload
+    if sub == flags.REQUEST and (len(payload) < 3 or not isinstance(payload[2], (bytes, str))):
+        raise BadField("a request names a request id and a node id")
+    if sub == flags.RESPONSE and (len(payload) < 3 or not isinstance(payload[1], (bytes, str))):
+        raise BadField("a response names a request id and a node")

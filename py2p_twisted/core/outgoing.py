@@ -144,6 +144,8 @@ class OwnBroadcasts:
             fresh = [message.id for message in messages]
             ids.update(fresh)
         seen.added(fresh, now)
+        if second < self._second:
+            return messages  # their counters are new for ever: nothing to keep
         if kept is None:
             self._batches.append(fresh)
         else:

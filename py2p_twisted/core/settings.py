@@ -9,10 +9,25 @@ stand in docs/design.rst, "Limits".
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from py2p_twisted.core import framing, seen
 from py2p_twisted.errors import BadArgument
+
+#: What is counted.
+_WHOLE: Final = (
+    "max_message",
+    "max_outgoing",
+    "max_inbound",
+    "max_half_open",
+    "content_errors",
+    "renegotiations",
+    "seen_capacity",
+    "max_replies",
+    "book_size",
+    "book_share",
+    "unsent_messages",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +85,12 @@ class Settings:
             value = getattr(self, item.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise BadArgument(f"{item.name} must be a number, zero or more, not {value!r}")
+        for name in _WHOLE:
+            if type(getattr(self, name)) is not int:
+                raise BadArgument(f"{name} must be a whole number, not {getattr(self, name)!r}")
+        if self.seen_capacity < 4096:
+            # What one read can bring has to fit.
+            raise BadArgument(f"seen_capacity must be 4096 at least, not {self.seen_capacity}")
         if not 1024 <= self.max_message <= 2**31:
             raise BadArgument(
                 f"max_message must be between 1 KiB and 2 GiB, not {self.max_message}"

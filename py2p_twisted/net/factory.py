@@ -313,12 +313,13 @@ class MeshFactory(Factory):
     def connection_lost(self, protocol: MeshProtocol, error: MeshError | None) -> None:
         """A transport is gone."""
         link = protocol.link
-        if link.state is State.GREETING and error is not None:
-            self._refused(link, error)
-            self.application.link_failed(error, link.owner.peer_name)
+        refused = error if link.state is State.GREETING else None
         actions = self.node.lost(link, error, self.now(), self.wall())
         self._protocols.pop(protocol, None)
         self._act(actions)
+        if refused is not None:
+            self._refused(link, refused)
+            self.application.link_failed(refused, protocol.peer_name)
         if not self._protocols:
             waiting, self._all_gone = self._all_gone, []
             for done in waiting:

@@ -12,8 +12,8 @@ are push consumers: while one is full, its outbox holds what comes.
 
 What a slow peer can cost is bounded in bytes and in time. Above ``HIGH_WATER`` it makes our
 own sends wait, for ``PATIENCE`` at most; after that it is *slow*, nobody waits for it any
-more, and when its queue reaches ``QUEUE_LIMIT``, or nothing at all has moved for
-``STUCK_AFTER``, it loses its link. Relaying never waits for anybody.
+more, and when its queue reaches ``QUEUE_LIMIT`` and the largest message, or nothing at all
+has moved for ``STUCK_AFTER``, it loses its link. Relaying never waits for anybody.
 
 Sizes are in bytes, times in seconds. Source: docs/design.rst, "Flow control".
 """
@@ -27,6 +27,7 @@ from itertools import repeat, starmap
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITransport
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from py2p_twisted.core.message import Message
@@ -294,6 +295,8 @@ class SendQueue:
     :ivar armed: whether a pump is on its way; set it before asking for one.
     """
 
+    log = Logger(namespace="py2p_twisted.net")
+
     def __init__(
         self, reactor: IReactorTime, pace: Pace, send: Callable[[Sequence[Message]], None]
     ) -> None:
@@ -352,7 +355,10 @@ class SendQueue:
         while items and most > 0:
             first = items[0]
             if type(first) is not Message:
-                cast(Callable[[], Any], items.popleft())()
+                try:
+                    cast(Callable[[], Any], items.popleft())()
+                except Exception:  # noqa: BLE001 - what is behind it must not wait for ever
+                    self.log.failure("in what was to be done between two messages")
                 continue
             # As many as may fit, if they are alike; what does not is put back.
             count = min(_MOST_AT_ONCE, 1 + most // (1 + len(first.body)))

@@ -108,7 +108,12 @@ class MeshProtocol(Protocol):
         self._next_turn = None
         if self._closing:
             return
-        self.dataReceived(b"")
+        try:
+            self.dataReceived(b"")
+        except BaseException:
+            # As Twisted does when `dataReceived` raises: else nothing would ever be read again.
+            self._abort()
+            raise
         if self._next_turn is None and not self._closing:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
@@ -133,6 +138,11 @@ class MeshProtocol(Protocol):
         if self._closing:
             return
         self._closing = True
+        if self._next_turn is not None:
+            # What comes is ignored, but over TLS the peer's goodbye has to be read.
+            self._next_turn.cancel()
+            self._next_turn = None
+            self.transport.resumeProducing()  # type: ignore[union-attr]
         self._hang_up = self.factory.reactor.callLater(CLOSE_TIMEOUT, self._abort)
         if flush:
             self.outbox.when_empty(self._say_goodbye)

@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -294,6 +294,8 @@ class MeshService(Service, Application):
 
     def when_connected(self, peers: int = 1) -> Deferred[MeshService]:
         """A Deferred that fires when there are at least so many peers."""
+        if self._closed:
+            return fail(MeshClosed("this service has been stopped"))
         if len(self.routing_table) >= peers:
             return succeed(self)
         waiting: Deferred[MeshService] = Deferred()
@@ -335,6 +337,8 @@ class MeshService(Service, Application):
         A reader that falls more than 10,000 messages behind loses the oldest ones; the
         log says so.
         """
+        if self._closed:
+            return
         stream = _Stream(self.log)
         self._streams.append(stream)
         try:

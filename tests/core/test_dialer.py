@@ -23,7 +23,13 @@ from py2p_twisted.core.links import Links
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timers
-from py2p_twisted.errors import MeshClosed, NetworkMismatch, SelfConnection, Unreachable
+from py2p_twisted.errors import (
+    MeshClosed,
+    NetworkMismatch,
+    SelfConnection,
+    Unreachable,
+    WrongPeer,
+)
 
 REFUSED = ConnectionRefusedError()
 
@@ -183,6 +189,28 @@ class AskedTests(DialerCase):
         self.join(b"Wanted", ("10.0.1.1", 5), self.last)
         self.assertEqual(self.tokens, [1])
 
+    def test_whoever_asks_is_judged_by_what_it_asked_for(self):
+        """Also who asked while a dial for somebody else was under way."""
+        address = ("10.0.1.1", 5)
+        self.dialer.connect(address, 1, self.now)
+        self.dialer.connect(address, 2, self.now, b"Wanted")
+        self.dialer.connect(address, 3, self.now, b"A")
+        self.join(b"A", address, self.last)
+        self.assertEqual(self.tokens, [1, 3])
+        self.assertEqual([(token, type(error)) for token, error in self.failures], [(2, WrongPeer)])
+
+    def test_who_does_not_mind_is_not_told_of_the_wrong_peer(self):
+        """Another dial begins for it, which takes whom it finds."""
+        address = ("10.0.1.1", 5)
+        self.dialer.connect(address, 1, self.now, b"Wanted")
+        self.dialer.connect(address, 2, self.now)
+        self.assertEqual(self.last.expected, b"Wanted")
+        self.refuse(error=WrongPeer(b"Wanted", b"A"))
+        self.assertEqual([(token, type(error)) for token, error in self.failures], [(1, WrongPeer)])
+        self.assertEqual((len(self.dials), self.last.expected), (2, None))
+        self.join(b"A", address, self.last)
+        self.assertEqual(self.tokens, [2])
+
 
 class PinnedTests(DialerCase):
     def test_a_pinned_address_is_dialled_for_ever_with_back_off(self):
@@ -251,6 +279,19 @@ class PinnedTests(DialerCase):
         times = self.refuse_all(100, NetworkMismatch("a", "b"))
         gaps = {round(b - a, 3) for a, b in itertools.pairwise(times)}
         self.assertEqual(gaps, {LONGEST_DELAY})
+
+    def test_forgetting_while_it_is_dialled_leaves_nobody_who_asked(self):
+        """What comes of that dial is not what the application wants any more."""
+        self.not_alone()
+        self.dialer.pin(("10.0.1.1", 5), self.now)
+        self.advance(0)
+        link = Connection(None, SeenCache(), self.settings, dial=self.last, now=self.now)
+        link.id = b"A"
+        self.assertTrue(self.dialer.asked_for(link))
+        self.dialer.forget(("10.0.1.1", 5))
+        self.assertFalse(self.dialer.asked_for(link))
+        self.refuse()
+        self.assertEqual(len(self.refuse_all(LEARNED_PAUSE - 1)), 3)
 
     def test_forgetting_ends_it(self):
         """What the application does not want any more is not dialled again."""

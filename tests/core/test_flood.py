@@ -34,6 +34,16 @@ class OneNodeTests(SynchronousTestCase):
         solo.receive(ada, raw(0, "storm", sender=solo.node.id))
         self.assertEqual((solo.effects.inbox, self.heard(solo, ben)), ([("storm",)], ["storm"]))
 
+    def test_what_nobody_can_use_goes_nowhere(self):
+        """Our neighbours would put the blame on us, theirs on them, and the mesh would fall apart."""
+        for payload in ((8,), (8, 1, 2), (10,), (10, b"rid"), (10, 5, [["10.0.0.1", 1], "A"])):
+            solo = Solo()
+            ada, ben = solo.peer(b"Ada"), solo.peer(b"Ben")
+            before = len(solo.effects.to(ben))
+            solo.receive(ada, raw(*payload))
+            self.assertEqual(solo.effects.to(ben)[before:], [], payload)
+            self.assertEqual(ada.drops["bad field"], 1, payload)
+
     def test_a_copy_goes_nowhere(self):
         """Not to the application, not to others, whoever brings it."""
         solo = Solo()

@@ -148,6 +148,15 @@ class OwnBroadcastsTests(SynchronousTestCase):
             self.seen.add(bytes([number]), wall - WALL)
         self.assertEqual(len(set(ids)), len(ids))
 
+    def test_a_clock_that_was_set_back_costs_no_memory(self):
+        """Counters that only grow are new for ever: nothing has to be kept for them."""
+        self.build(capacity=100)
+        self.send("x")
+        with memory_peak() as peak:
+            for number in range(5_000):
+                self.send(number, wall=WALL - 3600)
+        self.assertLess(peak(), 400_000)
+
     def test_packets_that_end_like_a_counter_do_not_collide(self):
         """A message whose own bytes look like another one with a counter is still told apart."""
         ids = set()

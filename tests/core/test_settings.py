@@ -13,6 +13,17 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((settings.max_message, settings.drain_time), (4096, 0.5))
         self.assertEqual(settings.max_outgoing, Settings().max_outgoing)
 
+    def test_what_is_counted_is_a_whole_number(self):
+        """And the seen cache holds what one read can bring."""
+        for options in (
+            {"max_inbound": 2.5},
+            {"seen_capacity": 1e5},
+            {"unsent_messages": 16.0},
+            {"seen_capacity": 100},
+        ):
+            error = self.assertRaises(BadArgument, Settings, **options)
+            self.assertIn(next(iter(options)), str(error))
+
     def test_an_unknown_option_is_named(self):
         """A slip of the pen is a ``ValueError`` that shows what there is."""
         error = self.assertRaises(ValueError, Settings.from_options, {"max_mesage": 1})

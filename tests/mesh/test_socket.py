@@ -149,6 +149,23 @@ class ReceivingTests(SocketTestCase):
         self.assertEqual([msg.packets[1] for msg in other.recv(99)], list(range(3, 13)))
         self.assertIn("lost", " ".join(other.status["errors"]))
 
+    def test_lost_messages_that_wait_to_be_told_are_bounded(self) -> None:
+        """While a callback runs, the latest of them are kept for the next gap."""
+        one, other = self.world.socket(), self.world.socket(max_waiting=10)
+        gaps: list[list[Any]] = []
+        other.on("gap", lambda sock, lost: gaps.append([msg.packets[1] for msg in lost]))
+        self.join(one, other)
+        other._worker.held = True
+        for number in range(100):
+            one.send(number)
+            self.settle()
+        other._worker.release()
+        self.settle()
+        told = [number for gap in gaps for number in gap]
+        self.assertLessEqual(len(told), 20)
+        self.assertEqual(told, sorted(set(told)))
+        self.assertIn("lost", " ".join(other.status["errors"]))
+
     def test_the_queue_is_bounded_in_bytes_too(self) -> None:
         """Few large messages count as much as many small ones."""
         one, other = self.pair(max_waiting_bytes=30_000)
@@ -351,6 +368,26 @@ class ConnectingTests(SocketTestCase):
         one, _ = self.pair()
         self.assertIs(one.wait_connected(0), one)
 
+    def test_a_kept_connection_is_the_peer(self) -> None:
+        """Also when another connection to it has taken its place."""
+        one, other = self.pair()
+        kept = one.routing_table[other.id]
+        for sock, there in ((other, one), (one, other)):
+            sock._factory.node.dialer.connect(there.out_addr, 999, sock._factory.now())
+            sock._factory.perform(sock._factory.node._decisions())
+            self.world.advance(5)
+        kept.send(flags.whisper, flags.whisper, "hello")
+        self.settle()
+        self.assertEqual(other.recv().packets, (flags.whisper, "hello"))
+
+    def test_a_mistake_in_disconnect_is_told_at_once(self) -> None:
+        """And holds up nothing that is sent afterwards."""
+        one, other = self.pair()
+        self.assertRaises(AttributeError, one.disconnect, None)
+        one.send("x")
+        self.settle()
+        self.assertEqual(other.recv().packets[1], "x")
+
     def test_disconnect_is_for_good(self) -> None:
         """``disconnect`` closes a link, until one is asked for at this end."""
         one, other = self.pair()
@@ -548,6 +585,17 @@ class ClosingTests(SocketTestCase):
         self.settle()
         self.assertEqual([msg.packets[1] for msg in other.recv(99)], list(range(9)))
         self.assertEqual(self.world.clock.triggers, [])
+
+    def test_a_reactor_of_the_application_ends(self) -> None:
+        """Whoever runs the reactor: after it nothing pretends to go on."""
+        one, _ = self.pair()
+        self.world.clock.stop()
+        self.settle()
+        self.assertRaises(MeshClosed, one.send, "x")
+        self.assertRaises(MeshClosed, one.connect, "10.0.0.9", 4444)
+        self.assertRaises(MeshClosed, one.recv, timeout=60)
+        self.assertEqual(list(one), [])
+        self.assertNotEqual(one.status, "Nominal")
 
     def test_closed_sockets_are_let_go(self) -> None:
         """The reactor's thread keeps no list of what has been closed."""

@@ -5,13 +5,16 @@ Whole meshes in memory: floods, failures and healing of real factories and real 
 from __future__ import annotations
 
 import ssl
+from unittest import mock
 
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core.compression import wrap_plain
+from py2p_twisted.core.connection import State
 from py2p_twisted.core.network import Network
 from py2p_twisted.errors import BadArgument, DuplicateConnection, LinkUnresponsive
+from py2p_twisted.net.protocol import MeshProtocol
 from py2p_twisted.net.reports import Reports
 from py2p_twisted.net.tls import SelfMade, credentials_for
 from py2p_twisted.testing import MemoryMesh
@@ -160,11 +163,8 @@ class HealingTests(SynchronousTestCase):
         self.assertNotIn(late.id, mesh["hub"].peers)
         self.assertTrue(late.peers)
 
-    def test_what_takes_long_is_read_turn_by_turn(self) -> None:
-        """One read that holds much must not keep others waiting; its transport rests so long."""
-        mesh = MemoryMesh("ada", "ben", "cyd")
-        mesh.link("ben", "ada")
-        mesh.link("cyd", "ada")
+    def much_from_ben(self, mesh: MemoryMesh) -> MeshProtocol:
+        """Four messages that come to ada with one read, and take a turn each."""
         protocol = mesh["ada"].service.factory.routing_table[mesh["ben"].id].owner
         composer = mesh["ben"].service.factory.node.composer
         frames = [
@@ -173,6 +173,35 @@ class HealingTests(SynchronousTestCase):
             for made in [composer.compose(0, 0, [[number] * 9_000], EPOCH)]
         ]
         protocol.dataReceived(b"".join(frames))
+        self.assertTrue(protocol.link.unread)
+        return protocol
+
+    def test_an_error_in_a_later_turn_ends_the_link(self) -> None:
+        """As one in the first turn does: a link must not stay that nothing is read from."""
+        mesh = MemoryMesh("ada", "ben")
+        mesh.link("ben", "ada")
+        protocol = self.much_from_ben(mesh)
+        with mock.patch.object(mesh["ada"].service, "messages_received", side_effect=OSError):
+            self.assertRaises(OSError, mesh.clock.advance, 0)
+        mesh.settle()
+        self.assertIs(protocol.link.state, State.CLOSED)
+
+    def test_hanging_up_does_not_wait_for_a_transport_that_rests(self) -> None:
+        """Over TLS the peer's goodbye has to be read, or it takes until the deadline."""
+        for network in (Network("mesh", "Plaintext"), TLS):
+            mesh = MemoryMesh("ada", "ben", network=network)
+            mesh.link("ben", "ada")
+            self.much_from_ben(mesh)
+            stopped = mesh["ada"].service.stopService()
+            mesh.settle()
+            self.successResultOf(stopped)
+
+    def test_what_takes_long_is_read_turn_by_turn(self) -> None:
+        """One read that holds much must not keep others waiting; its transport rests so long."""
+        mesh = MemoryMesh("ada", "ben", "cyd")
+        mesh.link("ben", "ada")
+        mesh.link("cyd", "ada")
+        self.much_from_ben(mesh)
         self.assertEqual(len(mesh["ada"].received), 1)
         mesh["cyd"].send("meanwhile")
         mesh.settle()

@@ -135,6 +135,18 @@ class ServiceTests(SynchronousTestCase):
         status = mesh["ada"].service.status
         self.assertEqual(status["closed links"][PeerTooSlow.reason], 1)
 
+    def test_after_it_has_stopped(self) -> None:
+        """Nobody waits for what cannot come any more."""
+        mesh = MemoryMesh("ada")
+        service = mesh["ada"].service
+        self.successResultOf(service.stopService())
+        self.failureResultOf(service.when_connected(), MeshClosed)
+
+        async def read() -> list[Any]:
+            return [delivery async for delivery in service.messages()]
+
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(read())), [])
+
     def test_what_cannot_be_sent(self) -> None:
         """Mistakes are raised where they are made."""
         mesh = MemoryMesh("ada", max_message=2000)

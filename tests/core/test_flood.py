@@ -1,8 +1,11 @@
 """Tests of `py2p_twisted.core.flood`."""
 
+import zlib
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.support import WALL, Solo, World, raw, whisper
+from py2p_twisted.core import compression
+from tests.core.support import WALL, Solo, World, raw, unwrap, whisper
 
 
 class OneNodeTests(SynchronousTestCase):
@@ -33,6 +36,34 @@ class OneNodeTests(SynchronousTestCase):
         ada, ben = solo.peer(b"Ada"), solo.peer(b"Ben")
         solo.receive(ada, raw(0, "storm", sender=solo.node.id))
         self.assertEqual((solo.effects.inbox, self.heard(solo, ben)), ([("storm",)], ["storm"]))
+
+    def passed_on(self, *frames):
+        """What Ben gets of the frames that Ada brings, as bytes."""
+        solo = Solo()
+        ada, ben = solo.peer(b"Ada"), solo.peer(b"Ben")
+        solo.receive(ada, b"".join(frames))
+        written = [message for message, link in solo.effects.written if link is ben]
+        return [ben.policy.frame(message) for message in written if message.flag == 0]
+
+    def test_bodies_of_others_go_on_as_they_are_in_frames_that_plain_nodes_can_read(self):
+        """Whatever length they have; those that stand on the grid as they came, byte for byte."""
+        frames = [raw(0, "x" * size) for size in range(16)]
+        onward = self.passed_on(*frames)
+        self.assertEqual([len(frame) % 8 for frame in onward], [0] * 16)
+        for came, goes in zip(frames, onward, strict=True):
+            if not len(came) % 8:
+                self.assertEqual(goes, came)
+            self.assertEqual(unwrap(goes).body, unwrap(came).body)
+
+    def test_a_stored_stream_is_passed_on_only_if_it_is_sound(self):
+        """We do not need its own checksum, but others do."""
+        message = unwrap(raw(0, "x"))
+        sound = compression.wrap_stored(message.id, message.body)
+        end = sound.index(message.body) + len(message.body)
+        damaged = sound[:end] + bytes([sound[end] ^ 1]) + sound[end + 1 :]
+        self.assertEqual(self.passed_on(sound), [sound])
+        (onward,) = self.passed_on(damaged)
+        self.assertEqual(zlib.decompressobj().decompress(onward[4:]), message.content)
 
     def test_what_nobody_can_use_goes_nowhere(self):
         """Our neighbours would put the blame on us, theirs on them, and the mesh would fall apart."""

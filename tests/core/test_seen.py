@@ -51,6 +51,16 @@ class SeenCacheTests(SynchronousTestCase):
             seen.add(ident, 0.0)
         self.assertEqual(seen.ids, {b"b", b"c", b"d"})
 
+    def test_many_ids_at_once_are_bounded_too(self):
+        """However many a reader has added before it told."""
+        seen = SeenCache(window=64.0, capacity=128)
+        fresh = [b"%d" % number for number in range(500)]
+        seen.ids.update(fresh)
+        seen.added(fresh, 0.0)
+        self.assertLess(len(seen), 128)
+        self.assertIn(fresh[-1], seen)
+        self.assertNotIn(fresh[300], seen)
+
     def test_the_oldest_id_goes_across_buckets(self):
         """Capacity counts over the whole window, not by the moment."""
         seen = SeenCache(window=64.0, capacity=3)

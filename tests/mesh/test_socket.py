@@ -10,6 +10,7 @@ import io
 from typing import Any
 from unittest import mock
 
+import msgpack
 from twisted.internet.error import CannotListenError
 
 from py2p_twisted import base, mesh
@@ -379,6 +380,20 @@ class ConnectingTests(SocketTestCase):
         kept.send(flags.whisper, flags.whisper, "hello")
         self.settle()
         self.assertEqual(other.recv().packets, (flags.whisper, "hello"))
+
+    def test_another_time_than_now_concerns_that_message_alone(self) -> None:
+        """It does not make the node believe that its clock was set back."""
+        one, other = self.pair()
+        (peer,) = one.routing_table.values()
+        for _ in range(2):
+            peer.send(flags.broadcast, flags.broadcast, "later", time=int(one._wall()) + 100)
+        one.send("now")
+        self.settle()
+        # Equal ones are the application's business there.
+        self.assertEqual([msg.packets[1] for msg in other.recv(9)], ["later", "now"])
+        one.send("on")
+        self.settle()
+        msgpack.unpackb(other.recv()._msg.body)  # without a counter behind it
 
     def test_a_mistake_in_disconnect_is_told_at_once(self) -> None:
         """And holds up nothing that is sent afterwards."""

@@ -251,6 +251,24 @@ class SendQueueTests(SynchronousTestCase):
         self.assertEqual(len(self.sent), 10)
         self.assertEqual(self.queue.taken, sum(len(item.body) for item in self.sent))  # type: ignore[attr-defined]
 
+    def test_a_turn_of_large_ones_behind_small_ones(self) -> None:
+        """How many are taken at once follows from the first; what does not fit is put back."""
+        items = [self.message(), *[self.message(200_000) for _ in range(9)], self.message()]
+        self.queue.items.extend(items)
+        self.queue.pump()
+        self.assertEqual(self.sent, items[:3])
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0)
+        self.assertEqual(self.sent, items)
+
+    def test_an_error_in_between_costs_nothing_else(self) -> None:
+        """What is behind a mistake does not wait for ever."""
+        one, other = self.message(), self.message()
+        self.queue.items.extend([one, lambda: 1 / 0, other])
+        self.queue.pump()
+        self.assertEqual(self.sent, [one, other])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_it_waits_for_a_slow_peer(self) -> None:
         """While a peer holds our sends nothing is taken; afterwards it goes on by itself."""
         outbox = Outbox(self.clock, Transport(), self.pace, lambda error: None)  # type: ignore[arg-type]

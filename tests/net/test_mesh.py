@@ -5,6 +5,7 @@ Whole meshes in memory: floods, failures and healing of real factories and real 
 from __future__ import annotations
 
 import ssl
+from typing import Any
 from unittest import mock
 
 from twisted.logger import capturedLogs, formatEvent
@@ -201,12 +202,15 @@ class HealingTests(SynchronousTestCase):
         mesh = MemoryMesh("ada", "ben", "cyd")
         mesh.link("ben", "ada")
         mesh.link("cyd", "ada")
-        self.much_from_ben(mesh)
+        protocol = self.much_from_ben(mesh)
         self.assertEqual(len(mesh["ada"].received), 1)
+        transport: Any = protocol.transport
+        self.assertFalse(transport._reading)
         mesh["cyd"].send("meanwhile")
         mesh.settle()
         self.assertEqual(len(mesh["ada"].received), 5)
         self.assertNotEqual(mesh["ada"].received[-1].packets, ("meanwhile",))
+        self.assertTrue(transport._reading)
         mesh["ben"].send("goes on")
         mesh.settle()
         self.assertEqual(len(mesh["ada"].received), 6)

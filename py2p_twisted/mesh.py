@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final
@@ -403,7 +404,7 @@ class mesh_socket(base_socket):
             raise MeshClosed(self._thread.gone)
         if quantity == 1:
             return message(found[0], self) if found else None
-        return [message(item, self) for item in found]
+        return list(map(message, found, repeat(self)))
 
     def __iter__(self) -> Iterator[message]:
         """The messages as they arrive, until the socket is closed."""

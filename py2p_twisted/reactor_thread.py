@@ -240,9 +240,9 @@ class Handover:
         self._thread = thread
         self._reactor = reactor
         self._queue = queue
-        # The lock by itself is taken for every message: a Condition's would cost more.
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._room = threading.Condition()
+        # Bytes ever put. Threads add to it without a lock; should that ever lose a sum, it
+        # is put right when there is nothing left to take.
         self._given = 0
         #: The next amount of waiting bytes at which a sender stops for a moment.
         self._stop_at = STEP
@@ -263,32 +263,25 @@ class Handover:
         :raises WouldBlock: there was no room in that time; at once in the reactor's thread.
         :raises MeshClosed: the socket has been closed.
         """
+        # No lock: it would be a tenth of a send. Appending is atomic, and whoever finds the
+        # queue unarmed behind it asks for a pump; two do no harm.
         queue = self._queue
-        size = len(message.body)
         if self._given - queue.taken > self._stop_at:
             self._give_way(timeout)
-        # "with" takes twice as long as the lock itself, but Ctrl-C can come between
-        # "acquire" and "try".
-        with self._lock:
-            if self._closed:
-                raise MeshClosed(self._closed)
-            self._given += size
-            queue.items.append(message)
-            if queue.armed:
-                return
-            queue.armed = True
-        self._wake()
+        if self._closed:
+            raise MeshClosed(self._closed)
+        queue.items.append(message)
+        self._given += len(message.body)
+        if not queue.armed:
+            self._wake()
 
     def call(self, function: Callable[[], object]) -> None:
         """Have ``function`` called in the reactor's thread, after what was put before."""
-        with self._room:
-            if self._closed:
-                raise MeshClosed(self._closed)
-            self._queue.items.append(function)
-            if self._queue.armed:
-                return
-            self._queue.armed = True
-        self._wake()
+        if self._closed:
+            raise MeshClosed(self._closed)
+        self._queue.items.append(function)
+        if not self._queue.armed:
+            self._wake()
 
     def _give_way(self, timeout: float | None) -> None:
         """Let the reactor's thread run; beyond the limit, wait until it has made room."""
@@ -304,12 +297,13 @@ class Handover:
 
     def _wake(self) -> None:
         try:
+            self._queue.armed = True
             if self._thread.inside():
                 # Not at once: the caller may be in the middle of something.
                 self._reactor.callLater(0, self._queue.pump)
             else:
                 self._reactor.callFromThread(self._queue.pump)
-        except BaseException:  # Ctrl-C: the next one has to ask again
+        except BaseException:  # Ctrl-C: the next one has to ask again.
             self._queue.armed = False
             raise
 
@@ -331,6 +325,8 @@ class Handover:
             self._blocked -= 1
 
     def _progressed(self) -> None:
+        if not self._queue.items:
+            self._given = self._queue.taken
         self._set_next_stop()
         if self._blocked:
             with self._room:
@@ -344,8 +340,7 @@ class Handover:
 
     def forked(self, why: str) -> None:
         """This is a child of ``fork``: take nothing more, and forget who held the lock."""
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._room = threading.Condition()
         self.close(why)
 
 

@@ -168,6 +168,7 @@ class mesh_socket(base_socket):
         )
         # What was not read in time and has not been told yet.
         self._lost = Inbox(max_waiting, max_waiting_bytes, weigh)
+        self._losing = threading.Lock()
         self._gap_told = False
         #: Events that wait for a callback that is running.
         self._events_due = 0
@@ -503,7 +504,7 @@ class mesh_socket(base_socket):
                 self._worker.forked()
         self._handover.close(self._thread.gone)
         for pending in list(self._pending):
-            if pending.set_running_or_notify_cancel():
+            if not pending.done() and pending.set_running_or_notify_cancel():
                 pending.set_exception(MeshClosed(self._thread.gone))
         self._inbox.close()
         with self._table_changed:
@@ -602,7 +603,8 @@ class mesh_socket(base_socket):
         self.log.warn("{count} messages were lost, because they were not read in time", count=count)
         if self._worker is not None and self.listeners("gap"):
             # Bounded like what is read: whoever does not read may not listen either.
-            self._lost.extend(lost)
+            with self._losing:
+                self._lost.extend(lost)
             if not self._gap_told:
                 self._gap_told = True
                 self._worker.put(self._tell_gap)

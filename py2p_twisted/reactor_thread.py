@@ -241,8 +241,9 @@ class Handover:
         self._reactor = reactor
         self._queue = queue
         self._room = threading.Condition()
-        # Bytes ever put. Threads add to it without a lock; should that ever lose a sum, it
-        # is put right when there is nothing left to take.
+        # Bytes ever put. Threads add to it without a lock, before they append. Should the sum
+        # be wrong by that, it is put right when there is nothing left to take, and nobody
+        # waits while there is nothing to take.
         self._given = 0
         #: The next amount of waiting bytes at which a sender stops for a moment.
         self._stop_at = STEP
@@ -270,8 +271,8 @@ class Handover:
             self._give_way(timeout)
         if self._closed:
             raise MeshClosed(self._closed)
-        queue.items.append(message)
         self._given += len(message.body)
+        queue.items.append(message)
         if not queue.armed:
             self._wake()
 
@@ -285,12 +286,15 @@ class Handover:
 
     def _give_way(self, timeout: float | None) -> None:
         """Let the reactor's thread run; beyond the limit, wait until it has made room."""
-        if self.waiting > HANDOVER_LIMIT:
+        if self._full():
             with self._room:
                 self._wait(timeout)
         elif not self._thread.inside():
             sleep(0)
         self._set_next_stop()
+
+    def _full(self) -> bool:
+        return self.waiting > HANDOVER_LIMIT and bool(self._queue.items)
 
     def _set_next_stop(self) -> None:
         self._stop_at = min(self.waiting + STEP, HANDOVER_LIMIT)
@@ -313,7 +317,7 @@ class Handover:
         until = None if timeout is None else monotonic() + timeout
         self._blocked += 1
         try:
-            while self.waiting > HANDOVER_LIMIT and not self._closed:
+            while self._full() and not self._closed:
                 left = None if until is None else until - monotonic()
                 if left is not None and left <= 0:
                     raise WouldBlock(

@@ -306,14 +306,16 @@ class Dialer:
             # Not everybody who asked minds which node it is that lives there.
             entry.tokens = [item for item in asked if item[1] is None]
             self._start(entry, now)
-            asked = [item for item in asked if item[1] is not None]
+            for token, expected in asked:
+                if expected is not None:
+                    self._failed(token, error)
+            self._arm(now)
+            return
         tokens = [token for token, _ in asked]
         entry.tries += 1
         delay = self._delay(entry.level)
         entry.level += 1
-        if entry.dial is not None:
-            pass
-        elif isinstance(error, (NetworkMismatch, SelfConnection)):
+        if isinstance(error, (NetworkMismatch, SelfConnection)):
             # Trying again changes nothing, unless an operator changes the other end.
             entry.lost = False
             if entry.pinned:

@@ -10,13 +10,10 @@ nodes that announce extensions are another class behind the same methods.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import Struct
 from typing import Protocol
 
 from py2p_twisted.core import compression, flags
 from py2p_twisted.core.message import Message
-
-_pack_size = Struct("!I").pack
 
 
 class Policy(Protocol):
@@ -95,7 +92,7 @@ class PlainPolicy:
         return frame
 
     def frames(self, messages: Sequence[Message], shared: bool = True) -> list[bytes]:
-        """Several messages as `frame` makes them, with a short way for the usual ones."""
+        """Several messages as `frame` makes them, kept only if others want the same."""
         method = self._method
         made: list[bytes] = []
         for message in messages:
@@ -103,14 +100,9 @@ class PlainPolicy:
             if known is not None:
                 frame = known.get(method) or self.frame(message)
             else:
-                size = len(message.body) + 32
-                if (size + 4) % compression.GRID or size > compression.WORTH_COMPRESSING:
-                    frame = self.frame(message)
-                else:
-                    # As `wrap` would do.
-                    frame = b"".join((_pack_size(size), message.id, message.body))
-                    if shared:
-                        message.frames = {method: frame}
+                frame = wrap(message, method)
+                if shared:
+                    message.frames = {method: frame}
             made.append(frame)
         return made
 

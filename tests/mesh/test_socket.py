@@ -112,6 +112,17 @@ class SendingTests(SocketTestCase):
         self.settle()
         one.send(chunk, timeout=0)
 
+    def test_a_wrong_sum_of_bytes_blocks_nobody(self) -> None:
+        """Threads add to it without a lock: it is put right, and nobody waits for nothing."""
+        one, other = self.pair()
+        for wrong in (10 * HANDOVER_LIMIT, -10 * HANDOVER_LIMIT):
+            one._handover._given += wrong
+            one._handover._set_next_stop()
+            one.send("x", timeout=0)
+            self.settle()
+            self.assertEqual(one._handover.waiting, 0)
+            self.assertEqual(other.recv().packets[1], "x")
+
     def test_handler_send_with_another_sender_and_time(self) -> None:
         """``mesh_connection.send`` takes the sender and stamp that py2p's took."""
         one, other = self.pair()

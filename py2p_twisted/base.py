@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from py2p_twisted.mesh import mesh_connection, mesh_socket
     from py2p_twisted.reactor_thread import ReactorThread
 
+_log = Logger(namespace="py2p_twisted.mesh")
+
 T = TypeVar("T")
 
 #: The version of the wire format; part of every protocol id.
@@ -524,8 +526,6 @@ class base_socket(EventEmitter):
     itself: what one raises is logged, kept for ``status``, and costs nobody anything.
     """
 
-    log = Logger(namespace="py2p_twisted.mesh")
-
     def __init__(self, prot: Protocol, debug_level: int) -> None:
         super().__init__()
         self.protocol = prot
@@ -582,7 +582,7 @@ class base_socket(EventEmitter):
         except BaseException:  # noqa: BLE001 - whatever a user's code may raise, SystemExit too
             text = traceback.format_exc()
             self._errors.append(text)
-            self.log.failure("in {callback}, which was registered here", callback=_name(function))
+            _log.failure("in {callback}, which was registered here", callback=_name(function))
             self._print(0, "an exception in {}, see status:\n{}", _name(function), text)
             return None
 

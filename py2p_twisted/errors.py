@@ -6,8 +6,9 @@ Everything that can go wrong, in one tree.
     MeshError
     +-- LocalError            the caller asked for something impossible
     |   +-- NotSendable         (TypeError)    a packet that the wire cannot carry
-    |   +-- MessageTooLarge     (ValueError)   more than ``max_message`` bytes
+    |   +-- MessageTooLarge     (ValueError)   more than max_message bytes
     |   +-- BadArgument         (ValueError)   any other unusable argument
+    |   +-- CannotStart         a node as a process cannot do what it was set up for
     |   +-- MeshClosed          (RuntimeError) the socket or service is closed
     |   +-- WouldBlock          (BlockingIOError) no room, and no time to wait for it
     |   +-- BlockingInReactor   (RuntimeError) a waiting call in the reactor's thread
@@ -66,6 +67,17 @@ class BadArgument(LocalError, ValueError):
     """An argument that no node could work with."""
 
     reason = "bad argument"
+
+
+class CannotStart(LocalError):
+    """
+    A node that is a process of its own cannot start; the text is one line with the remedy.
+
+    ``twistd`` shows the first 100 bytes of it, this name included, when it has gone to
+    the background.
+    """
+
+    reason = "cannot start"
 
 
 class MeshClosed(LocalError, RuntimeError):

@@ -23,6 +23,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from py2p_twisted.base import (
@@ -43,10 +44,13 @@ from py2p_twisted.core.network import Address, Network
 from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
 from py2p_twisted.net.factory import Application
+from py2p_twisted.net.reports import LogLevel, Reports
 from py2p_twisted.net.service import MeshService, compose, to_address
 from py2p_twisted.net.status import Status
 from py2p_twisted.net.tls import Credentials, credentials_for
 from py2p_twisted.reactor_thread import Handover, Inbox, Worker, reactor_thread
+
+_log = Logger(namespace="py2p_twisted.mesh")
 
 #: The network of a socket that is not told another one.
 default_protocol: Final = Protocol("mesh", "Plaintext")
@@ -170,6 +174,7 @@ class mesh_socket(base_socket):
         self._lost = Inbox(max_waiting, max_waiting_bytes, weigh)
         self._losing = threading.Lock()
         self._gap_told = False
+        self._reports = Reports(_log, monotonic)
         #: Events that wait for a callback that is running.
         self._events_due = 0
         self._thread = reactor_thread(reactor)
@@ -461,7 +466,7 @@ class mesh_socket(base_socket):
             try:
                 stopped.result(timeout)
             except TimeoutError:
-                self.log.warn("peers did not take all messages within {timeout} s", timeout=timeout)
+                _log.warn("peers did not take all messages within {timeout} s", timeout=timeout)
         self._thread.forget(self._reactor_gone)
         self._inbox.close()
         with self._table_changed:
@@ -600,7 +605,11 @@ class mesh_socket(base_socket):
     def _gap(self, lost: Sequence[_CoreMessage]) -> None:
         count = len(lost)
         self._errors.append(f"{count} messages were lost, because they were not read in time")
-        self.log.warn("{count} messages were lost, because they were not read in time", count=count)
+        self._reports.say(
+            LogLevel.warn, "not read", self._port_text(),
+            "gap: {count} messages were lost, because they were not read in time",
+            event="gap", count=count,
+        )  # fmt: skip
         if self._worker is not None and self.listeners("gap"):
             # Bounded like what is read: whoever does not read may not listen either.
             with self._losing:

@@ -37,6 +37,8 @@ from py2p_twisted.core.message import Message
 from py2p_twisted.errors import BlockingInReactor, MeshClosed, WouldBlock
 from py2p_twisted.net.flow import SendQueue
 
+_log = Logger(namespace="py2p_twisted.mesh")
+
 T = TypeVar("T")
 
 #: Seconds that the reactor may take to start, and to stop at exit.
@@ -355,8 +357,6 @@ class Worker:
     :ivar busy: the time (monotonic seconds) at which the running call began, or ``None``.
     """
 
-    log = Logger(namespace="py2p_twisted.mesh")
-
     def __init__(self, name: str) -> None:
         self._jobs: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._wake = threading.Condition()
@@ -396,7 +396,7 @@ class Worker:
             try:
                 function(*args)
             except BaseException:  # noqa: BLE001 - a thread that ends would end all callbacks
-                self.log.failure("in the thread of callbacks")
+                _log.failure("in the thread of callbacks")
             self.busy = None
 
     def inside(self) -> bool:

@@ -143,6 +143,20 @@ class ClockDisagreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """
+    A message was of no use; its link goes on.
+
+    :ivar reason: one of the words that ``Node.drops`` counts by.
+    :ivar detail: what was wrong with it, for people.
+    """
+
+    link: Connection
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Call ``Node.woken`` at this time (monotonic seconds); replaces any earlier one."""
 
@@ -159,5 +173,6 @@ Action = (
     | ConnectFailed
     | Replied
     | ClockDisagreement
+    | Dropped
     | WakeAt
 )

@@ -168,7 +168,10 @@ class Connection:
     :ivar owner: free for whoever drives the node, such as its transport.
     :ivar since: when the transport was connected; monotonic seconds, as all times here.
     :ivar heard: when bytes last came in.
-    :ivar counts: ``frames``, ``bytes``, ``duplicates`` received, and drops by reason.
+    :ivar frames: how many have come in.
+    :ivar bytes: how many of those.
+    :ivar duplicates: frames among them that had come before, from whomever.
+    :ivar drops: messages that were of no use, by reason.
     """
 
     def __init__(
@@ -222,7 +225,7 @@ class Connection:
         self._wanted_again: Callable[[Connection], None] | None = None
 
     def __repr__(self) -> str:
-        who = self.id.decode("latin-1")[:8] or "?"
+        who = repr(self.id[:8])[2:-1] or "?"
         return f"<Connection {'to' if self.outgoing else 'from'} {who} {self.state.value}>"
 
     @property
@@ -431,6 +434,8 @@ class Connection:
         """Find the row of the state table, and act."""
         if message is _DUPLICATE:
             self.duplicates += 1
+            if self._router.trace is not None:
+                self._router.trace(3, "not relaying again: a message that came compressed")
             return
         flag, sub = message.items[0], message.items[3]
         if flag == flags.RENEGOTIATE:

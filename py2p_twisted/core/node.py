@@ -30,6 +30,7 @@ from py2p_twisted.core.actions import (
     Connected,
     ConnectFailed,
     Dial,
+    Dropped,
     Effects,
     Joined,
     Left,
@@ -608,7 +609,7 @@ class Node:
             self.trace(1, "message received: {}", message)
         if not built_in:
             if type(sub) is int and sub in flags.EXTENSIONS:
-                self.drops["unknown extension"] += 1
+                self._drop(link, "unknown extension", f"this node does not know extension {sub}")
                 return
             self._effects.deliver((message,), link)
         elif sub == flags.PEERS:
@@ -628,15 +629,21 @@ class Node:
         # Not the neighbour's fault: 0.6 nodes relay whatever is stamped in the future.
         self.seen.add(message.id, self._now)
         link.drops[StaleMessage.reason] += 1
-        self.drops[StaleMessage.reason] += 1
+        away = message.time - self._wall
+        self._drop(link, StaleMessage.reason, f"its stamp is {away:+.0f} s away from our clock")
         if self.trace is not None:
             self.trace(2, "dropped, its stamp {} is not of our time: {}", message.time, message)
 
     def dropped(self, link: Connection, error: ContentError) -> None:
         """Count a message that could not be used."""
-        self.drops[error.reason] += 1
+        self._drop(link, error.reason, str(error))
         if self.trace is not None:
             self.trace(2, "dropped a message from {}: {}", link, error)
+
+    def _drop(self, link: Connection, reason: str, detail: str) -> None:
+        """Count a message that is of no use, and say so."""
+        self.drops[reason] += 1
+        self._decide(Dropped(link, reason, detail))
 
     def _send_again(self, link: Connection) -> None:
         if link.last_sent is not None and link.state is State.OPEN:
@@ -691,7 +698,7 @@ class Node:
             link.list_used = self._now
             most = UNASKED_LENGTH
         else:
-            self.drops["unasked peers list"] += 1
+            self._drop(link, "unasked peers list", "nobody asked for it")
             return
         addresses: list[tuple[Address, bytes]] = []
         for entry in entries[:most]:

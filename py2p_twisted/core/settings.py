@@ -88,6 +88,9 @@ class Settings:
         for name in _WHOLE:
             if type(getattr(self, name)) is not int:
                 raise BadArgument(f"{name} must be a whole number, not {getattr(self, name)!r}")
+        if not self.progress_interval:
+            # A rate is measured over it.
+            raise BadArgument("progress_interval must be more than 0, not 0")
         if self.seen_capacity < 4096:
             # What one read can bring has to fit.
             raise BadArgument(f"seen_capacity must be 4096 at least, not {self.seen_capacity}")

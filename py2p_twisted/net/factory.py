@@ -37,6 +37,7 @@ from py2p_twisted.core.actions import (
     Connected,
     ConnectFailed,
     Dial,
+    Dropped,
     Joined,
     Left,
     Replaced,
@@ -59,7 +60,9 @@ from py2p_twisted.errors import (
 )
 from py2p_twisted.net.flow import TURN, Pace, SendQueue
 from py2p_twisted.net.protocol import MeshProtocol
-from py2p_twisted.net.reports import Reports
+from py2p_twisted.net.reports import Reports, printable, reason_of
+
+_log = Logger(namespace="py2p_twisted.net")
 
 
 class Application:
@@ -109,10 +112,11 @@ class MeshFactory(Factory):
     :ivar network: the network it belongs to.
     :ivar sending: what waits to be sent by this node.
     :ivar closed_links: how many connections ended, by reason.
+    :ivar parted: after `close`, the peers that have read all they were sent.
+    :ivar cut_short: after `close`, those of which nobody knows.
     """
 
     noisy = False
-    log = Logger(namespace="py2p_twisted.net")
 
     node: Node
 
@@ -146,12 +150,14 @@ class MeshFactory(Factory):
         #: Protocols whose outboxes are flushed at the end of this turn.
         self.dirty: list[MeshProtocol] = []
         self.closed_links: Counter[str] = Counter()
+        self.parted: list[str] = []
+        self.cut_short: list[str] = []
         self.watch_traffic = False
         self.started = False
         self._closing = False
         self._rng = rng or random.Random()
         self._endpoint_for = endpoint_for
-        self._reports = Reports(self.log, now)
+        self._reports = Reports(_log, now)
         self._wake: IDelayedCall | None = None
         self._wake_at = float("inf")
         self._dials: dict[int, Deferred[Any]] = {}
@@ -172,6 +178,7 @@ class MeshFactory(Factory):
             ConnectFailed: self._do_connect_failed,
             Replied: self._do_replied,
             ClockDisagreement: self._do_clock,
+            Dropped: self._do_dropped,
             WakeAt: self._do_wake_at,
         }
 
@@ -316,6 +323,8 @@ class MeshFactory(Factory):
         refused = error if link.state is State.GREETING else None
         actions = self.node.lost(link, error, self.now(), self.wall())
         self._protocols.pop(protocol, None)
+        if self._closing and link.id:
+            (self.parted if protocol.closed_well else self.cut_short).append(protocol.peer_name)
         self._act(actions)
         if refused is not None:
             self._refused(link, refused)
@@ -389,15 +398,20 @@ class MeshFactory(Factory):
             return
         self._dials[dial.serial] = dialling
         dialling.addErrback(lambda failure: self._dial_failed(dial, _translate(failure, dial)))
-        dialling.addBoth(lambda _: self._dials.pop(dial.serial, None))
+
+        def forget(_: object) -> None:
+            self._dials.pop(dial.serial, None)
+
+        dialling.addBoth(forget)
 
     def _dial_failed(self, dial: Dial, error: Exception) -> None:
         if self._closing:
             return
         where = "{}:{}".format(*dial.address)
         self._reports.say(
-            LogLevel.info, "dial", where, "no connection to {peer}: {error}", error=str(error)
-        )
+            LogLevel.info, "dial", where, "no connection to {peer}: {error}",
+            event="no connection", error=reason_of(error),
+        )  # fmt: skip
         self.application.link_failed(error, where)
         self._act(self.node.dial_failed(dial, error, self.now(), self.wall()))
 
@@ -415,36 +429,54 @@ class MeshFactory(Factory):
     def _refused(self, link: Connection, error: MeshError) -> None:
         """A connection ended before it had joined: somebody should know why."""
         where = link.owner.peer_name
+        host = _host(where)
         verb = "no connection to" if link.outgoing else "refused"
         self._reports.say(
-            LogLevel.info, error.reason, where.rpartition(":")[0], verb + " {where}: {error}",
-            where=where, error=str(error),
+            LogLevel.info, error.reason, host, verb + " {where}: {error}", host=host,
+            event="no connection" if link.outgoing else "refused", where=where,
+            error=reason_of(error),
         )  # fmt: skip
 
     def _do_joined(self, action: Joined) -> None:
         link = action.link
         self._table_changed()
-        self.log.info(
-            "peer joined: {id} at {where}, {count} in all",
-            id=link.id.decode("latin-1"), where=link.owner.peer_name, count=len(self._snapshot),
+        where = link.owner.peer_name
+        host = _host(where)
+        if action.first:
+            self._reports.note(
+                LogLevel.info, "joined network {network} through {where}", host=host,
+                event="joined", network=self.network.name, where=where,
+            )  # fmt: skip
+        self._reports.note(
+            LogLevel.info, "peer up: {peer} at {where}, {count} in all", host=host,
+            event="peer up", peer=printable(link.id), where=where, count=len(self._snapshot),
         )  # fmt: skip
         self.application.peer_joined(link, action.first)
 
     def _do_left(self, action: Left) -> None:
         link, error = action.link, action.error
         self._table_changed()
-        self._reports.say(
-            LogLevel.info, error.reason, link.id.decode("latin-1"),
-            "peer left: {peer}, because {error}; {count} remain",
-            error=str(error), count=len(self._snapshot),
+        where = link.owner.peer_name
+        host = _host(where)
+        # As often as "peer up", or a reader of the log would believe in peers that are gone.
+        self._reports.note(
+            LogLevel.info, "peer down: {peer} at {where}, because {error}; {count} remain",
+            host=host, event="peer down", peer=printable(link.id), where=where,
+            reason=error.reason, error=reason_of(error), count=len(self._snapshot),
         )  # fmt: skip
+        if action.last and not self._closing:
+            self._reports.note(
+                LogLevel.warn,
+                "no peers left: what is sent now reaches nobody until one is back", host=host,
+                event="alone", network=self.network.name,
+            )  # fmt: skip
         self.application.peer_left(link, error, action.last)
         if isinstance(error, LinkError) and not isinstance(error, Disconnected):
             self.application.link_failed(error, link.owner.peer_name)
 
     def _do_replaced(self, action: Replaced) -> None:
         self._table_changed()
-        self.log.debug("another connection to {id} is used", id=action.link.id.decode("latin-1"))
+        _log.debug("another connection to {id} is used", id=printable(action.link.id))
 
     def _table_changed(self) -> None:
         self._snapshot = MappingProxyType(dict(self.node.links.table))
@@ -463,7 +495,7 @@ class MeshFactory(Factory):
     def _do_replied(self, action: Replied) -> None:
         done = self._waiting.pop(action.token, None)
         if action.error is not None:
-            self.log.info("a reply was lost: {error}", error=str(action.error))
+            _log.info("a reply was lost: {error}", error=reason_of(action.error))
             self.application.reply_failed(action.error)
         if done is None:
             return
@@ -474,13 +506,23 @@ class MeshFactory(Factory):
 
     def _do_clock(self, action: ClockDisagreement) -> None:
         if action.correction:
-            self.log.warn(
+            _log.warn(
                 "this machine's clock disagrees with its peers' by {seconds} s; "
                 "stamps are corrected by that, but please set the clock",
+                event="clock",
                 seconds=action.correction,
             )
         else:
-            self.log.info("this machine's clock agrees with its peers' again")
+            _log.info("this machine's clock agrees with its peers' again", event="clock")
+
+    def _do_dropped(self, action: Dropped) -> None:
+        link = action.link
+        self._reports.say(
+            LogLevel.info, action.reason, printable(link.id) or link.owner.peer_name,
+            "dropped a message from {where}: {reason}: {error}",
+            host=_host(link.owner.peer_name),
+            event="dropped", where=link.owner.peer_name, error=printable(action.detail),
+        )  # fmt: skip
 
     def _do_wake_at(self, action: WakeAt) -> None:
         if self._wake is not None and self._wake.active():
@@ -494,6 +536,11 @@ class MeshFactory(Factory):
         self._wake = None
         if not self._closing:
             self._act(self.node.woken(self.now(), self.wall()))
+
+
+def _host(where: str) -> str:
+    """The host of a peer's name."""
+    return where.rpartition(":")[0]
 
 
 def _flag_of(message: Message) -> int:

@@ -33,6 +33,8 @@ from zope.interface import implementer
 from py2p_twisted.core.message import Message
 from py2p_twisted.errors import LinkError, PeerTooSlow
 
+_log = Logger(namespace="py2p_twisted.net")
+
 #: A queue above this makes our own sends wait. Source: docs/design.rst, "Limits".
 HIGH_WATER: Final = 1024 * 1024
 #: A queue that has been high is low again here.
@@ -295,8 +297,6 @@ class SendQueue:
     :ivar armed: whether a pump is on its way; set it before asking for one.
     """
 
-    log = Logger(namespace="py2p_twisted.net")
-
     def __init__(
         self, reactor: IReactorTime, pace: Pace, send: Callable[[Sequence[Message]], None]
     ) -> None:
@@ -358,7 +358,7 @@ class SendQueue:
                 try:
                     cast(Callable[[], Any], items.popleft())()
                 except Exception:  # noqa: BLE001 - what is behind it must not wait for ever
-                    self.log.failure("in what was to be done between two messages")
+                    _log.failure("in what was to be done between two messages")
                 continue
             # As many as may fit, if they are alike; what does not is put back.
             count = min(_MOST_AT_ONCE, 1 + most // (1 + len(first.body)))

@@ -55,7 +55,10 @@ class MeshProtocol(Protocol):
         self.dirty = False
         #: Free for the floors above: what they show of this connection.
         self.face: Any = None
+        #: Whether we closed it and the peer answered in kind: so it has read all of ours.
+        self.closed_well = False
         self._closing = False
+        self._said_goodbye = False
         self._hang_up: Any = None
         self._next_turn: Any = None
 
@@ -94,6 +97,8 @@ class MeshProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Read, decide, and write what reading has led to."""
+        if self._closing:
+            return
         factory = self.factory
         actions = factory.node.receive(self.link, data, factory.now(), factory.wall())
         if actions:
@@ -125,6 +130,7 @@ class MeshProtocol(Protocol):
             self._next_turn = None
         if self._hang_up is not None and self._hang_up.active():
             self._hang_up.cancel()
+        self.closed_well = self._said_goodbye and reason.check(ConnectionDone) is not None
         self.factory.connection_lost(self, self._explain(reason))
 
     # --- called by the factory -----------------------------------------------------------
@@ -151,12 +157,28 @@ class MeshProtocol(Protocol):
             self._abort()
 
     def _say_goodbye(self) -> None:
+        """
+        Everything is written: tell the peer that no more will come, and wait for its answer.
+
+        A socket that is closed with something unread resets the connection, and what the
+        peer has not received yet is lost. So only our half is closed; what still comes is
+        ignored, and the peer closes its half when it has read all of ours.
+        """
         self.outbox.abandon()
-        if self.transport is not None:
-            self.transport.loseConnection()
+        self._said_goodbye = True
+        transport = self.transport
+        if transport is None:
+            return
+        half = None if ISSLTransport.providedBy(transport) else transport
+        close = getattr(half, "loseWriteConnection", None)
+        if close is None:
+            transport.loseConnection()  # over TLS the same: it waits for the peer's goodbye
+        else:
+            close()
 
     def _abort(self) -> None:
         self.outbox.abandon()
+        self._said_goodbye = False  # it has not been answered
         transport = self.transport
         if transport is None:
             return
@@ -184,7 +206,10 @@ class MeshProtocol(Protocol):
                 text += " before the peer introduced itself; if it speaks TLS and we do not (or the other way round), that is why"
             return TransportFailed(text)
         if type(error).__module__.startswith("OpenSSL"):
-            return TransportFailed(f"TLS failed, does the peer speak it? {_openssl_text(error)}")
+            text = _openssl_text(error)
+            if "wrong version number" in text or "unexpected eof" in text:
+                text += "; the peer may not speak TLS at all"
+            return TransportFailed(f"TLS failed: {text}")
         return TransportFailed(f"the connection failed: {error}")
 
 

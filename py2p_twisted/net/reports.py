@@ -8,15 +8,25 @@ than a thousand times. What is left out is counted, and said with the next line.
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
+from typing import TypeVar
 
 from constantly import NamedConstant
 from twisted.logger import Logger, LogLevel
 
+_Key = TypeVar("_Key")
+
 #: Seconds between two lines about the same thing. Source: docs/design.rst, "Limits".
 INTERVAL = 60.0
 
-#: Pairs of peer and reason that are told apart.
+#: Lines about one host in that time, however many names its nodes go by.
+BURST = 60
+
+#: Pairs of peer and reason, and hosts, that are told apart.
 _REMEMBERED = 1024
+
+#: Characters of an error's text that are logged: a peer may have had its say in it.
+_LONGEST = 500
 
 
 class Reports:
@@ -25,34 +35,101 @@ class Reports:
     def __init__(self, log: Logger, now: Callable[[], float]) -> None:
         self._log = log
         self._now = now
-        # (reason, peer) -> [when it was last said, how often not since]
+        # What counts as the same -> [when it was said, 1, how often not since]
         self._said: dict[tuple[str, str], list[float]] = {}
+        # host -> [when its minute began, lines in it, lines held back in it]
+        self._hosts: dict[str, list[float]] = {}
 
     def say(
-        self, level: NamedConstant, reason: str, peer: str, text: str, **fields: object
+        self,
+        level: NamedConstant,
+        reason: str,
+        peer: str,
+        text: str,
+        *,
+        host: str = "",
+        **fields: object,
     ) -> bool:
         """
         Write one line, unless the same was said within the last minute.
 
         :param reason: with ``peer``, what counts as the same.
         :param text: a format for ``fields``, as twisted.logger takes it.
+        :param host: where what it is about came from, if that is to be limited as well.
         :return: whether it was written.
         """
-        now = self._now()
         key = (reason, peer)
-        said = self._said.get(key)
-        if said is not None and now - said[0] < INTERVAL:
-            said[1] += 1
+        held_back = self._again(self._said, key, 1)
+        if held_back is None:
             return False
-        self._said.pop(key, None)
-        if len(self._said) >= _REMEMBERED:
-            del self._said[next(iter(self._said))]
-        self._said[key] = [now, 0]
-        if said is not None and said[1]:
+        if held_back:
             text += " ({unsaid:.0f} more of these since)"
-            fields["unsaid"] = said[1]
-        self._log.emit(level, text, reason=reason, peer=peer, **fields)
+            fields["unsaid"] = held_back
+        return self.note(level, text, host=host, reason=reason, peer=peer, **fields)
+
+    def note(self, level: NamedConstant, text: str, *, host: str = "", **fields: object) -> bool:
+        """
+        Write one line, unless its host has caused too many within the last minute.
+
+        :return: whether it was written.
+        """
+        if host and not is_local(host):
+            held_back = self._again(self._hosts, host, BURST)
+            if held_back is None:
+                return False
+            if held_back:
+                text += " ({held_back:.0f} lines about this host were left out)"
+                fields["held_back"] = held_back
+        self._log.emit(level, text, **fields)
         return True
 
+    def _again(self, book: dict[_Key, list[float]], key: _Key, most: int) -> float | None:
+        """
+        Count something that happens again.
 
-__all__ = ["INTERVAL", "LogLevel", "Reports"]
+        :return: how often it was held back before, or ``None`` when this is held back, too.
+        """
+        now = self._now()
+        entry = book.get(key)
+        if entry is not None and now - entry[0] < INTERVAL:
+            if entry[1] < most:
+                entry[1] += 1
+                return 0
+            entry[2] += 1
+            return None
+        book.pop(key, None)
+        if len(book) >= _REMEMBERED:
+            del book[next(iter(book))]
+        book[key] = [now, 1, 0]
+        return entry[2] if entry is not None else 0
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine or a neighbour, where many nodes may well live together."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return True  # no address, so nobody from outside
+
+
+def printable(text: str | bytes) -> str:
+    """
+    What a peer has had a say in, for a log or a terminal: no line breaks, no escape sequences.
+
+    :param text: an id, as it came over the wire, or the text of an error.
+    """
+    shown = text if isinstance(text, str) else text.decode("ascii", "backslashreplace")
+    if shown.isascii() and shown.isprintable():
+        return shown
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in shown
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's text, printable and of a length that a line can hold."""
+    text = printable(str(error))
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+__all__ = ["BURST", "INTERVAL", "LogLevel", "Reports", "is_local", "printable", "reason_of"]

@@ -39,8 +39,11 @@ from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import BadArgument, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_from_description
 from py2p_twisted.net.factory import Application, MeshFactory
+from py2p_twisted.net.reports import LogLevel, Reports
 from py2p_twisted.net.status import Status, status_of
 from py2p_twisted.net.tls import Credentials, credentials_for
+
+_log = Logger(namespace="py2p_twisted.service")
 
 #: One salt a process, so that two nodes at one address in turn have different ids.
 #: Source: docs/protocol/wire.rst, "Ids".
@@ -104,8 +107,6 @@ class MeshService(Service, Application):
     :ivar on_leave: called with the `Connection` and the reason, when set.
     """
 
-    log = Logger(namespace="py2p_twisted.service")
-
     def __init__(
         self,
         reactor: Any,
@@ -122,7 +123,8 @@ class MeshService(Service, Application):
         """
         :param reactor: the reactor that everything runs in.
         :param network: which network; a name alone means plain text.
-        :param listen: where to listen: endpoint strings or endpoints.
+        :param listen: where to listen: endpoint strings or endpoints. A node that listens
+            nowhere dials others, and is not told to anybody.
         :param peers: bootstrap addresses, dialled for ever: ``"host:port"`` or pairs.
         :param advertise: the address that others are told to dial; default: the first
             one listened on, with the LAN address in place of ``0.0.0.0``.
@@ -165,8 +167,10 @@ class MeshService(Service, Application):
             **tools,
         )
         self._streams: list[_Stream] = []
+        self._reports = Reports(_log, self.factory.now)
         self._waiting: list[tuple[int, Deferred[MeshService]]] = []
-        self._started: Deferred[MeshService] | None = None
+        self._starting: list[Deferred[MeshService]] = []
+        self._start_failure: Failure | None = None
         self._closed = False
 
     # --- life -------------------------------------------------------------------------
@@ -179,11 +183,23 @@ class MeshService(Service, Application):
         """
         if self.running:
             return
-        started = self.start()
+        at_once = True
         problem: list[Failure] = []
-        started.addErrback(problem.append)
+
+        def failed(failure: Failure) -> None:
+            if at_once:
+                problem.append(failure)
+            else:
+                self.start_failed(failure)
+
+        self.start().addErrback(failed)
+        at_once = False
         if problem:
             problem[0].raiseException()
+
+    def start_failed(self, failure: Failure) -> None:
+        """An endpoint that took its time has failed: there is no node. It is logged."""
+        _log.failure("cannot listen, so there is no node", failure)
 
     def start(self) -> Deferred[MeshService]:
         """
@@ -191,15 +207,33 @@ class MeshService(Service, Application):
 
         :return: fires with the service when it listens, or fails with why it cannot.
         """
-        if self._started is None:
+        if self._start_failure is not None:
+            return fail(self._start_failure)
+        if self.factory.started:
+            return succeed(self)
+        started: Deferred[MeshService] = Deferred()
+        self._starting.append(started)
+        if len(self._starting) == 1:
             Service.startService(self)
             listening = DeferredList(
                 [endpoint.listen(self.factory) for endpoint in self._listen],
                 consumeErrors=True,
             )
-            listening.addCallback(self._listening)
-            self._started = cast("Deferred[MeshService]", listening)
-        return _branch(self._started)
+            listening.addCallback(self._listening).addCallbacks(
+                self._has_started, self._cannot_start
+            )
+        return started
+
+    def _has_started(self, service: MeshService) -> None:
+        starting, self._starting = self._starting, []
+        for started in starting:
+            started.callback(service)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        self._start_failure = failure
+        starting, self._starting = self._starting, []
+        for started in starting:
+            started.errback(failure)
 
     def _listening(self, results: list[tuple[bool, Any]]) -> MeshService:
         self.ports = [result for success, result in results if success]
@@ -222,6 +256,9 @@ class MeshService(Service, Application):
     def _own_address(self) -> Address:
         if self._advertise is not None and self._advertise[1]:
             return self._advertise
+        if not self._listen:
+            # Port 0 cannot be dialled, so nobody tries, or tells others to.
+            return lan_address(), 0
         for port in self.ports:
             where: Any = port.getHost()
             host = getattr(where, "host", None)
@@ -339,7 +376,7 @@ class MeshService(Service, Application):
         """
         if self._closed:
             return
-        stream = _Stream(self.log)
+        stream = _Stream(self._reports)
         self._streams.append(stream)
         try:
             while (message := await stream.next()) is not None:
@@ -362,12 +399,12 @@ class MeshService(Service, Application):
 
     def peer_joined(self, link: Connection, first: bool) -> None:
         """A peer has joined."""
+        self._call(self.on_join, link)
         count = len(self.routing_table)
         ready = [item for item in self._waiting if item[0] <= count]
         self._waiting = [item for item in self._waiting if item[0] > count]
         for _, waiting in ready:
             waiting.callback(self)
-        self._call(self.on_join, link)
 
     def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
         """A peer has left."""
@@ -384,19 +421,19 @@ class MeshService(Service, Application):
     def _call(self, callback: Callable[..., object] | None, *args: Any) -> None:
         if callback is None:
             return
-        with self.log.failuresHandled("in {callback}", callback=callback):
+        with _log.failuresHandled("in {callback}", callback=callback):
             result = callback(*args)
             if hasattr(result, "__await__"):
                 Deferred.fromCoroutine(cast(Any, result)).addErrback(
-                    lambda failure: self.log.failure("in {callback}", failure, callback=callback)
+                    lambda failure: _log.failure("in {callback}", failure, callback=callback)
                 )
 
 
 class _Stream:
     """What one ``async for`` has not read yet."""
 
-    def __init__(self, log: Logger) -> None:
-        self._log = log
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
         self._items: deque[Delivery] = deque()
         self._reader: Deferred[Delivery | None] | None = None
         self._ended = False
@@ -408,7 +445,11 @@ class _Stream:
             return
         if len(self._items) >= _BACKLOG:
             self._items.popleft()
-            self._log.warn("a reader of messages() is too slow: a message is lost to it")
+            self._reports.say(
+                LogLevel.warn, "not read", "messages()",
+                "gap: a reader of messages() is too slow, and has lost its oldest message",
+                event="gap",
+            )  # fmt: skip
         self._items.append(item)
 
     def next(self) -> Deferred[Delivery | None]:
@@ -484,18 +525,3 @@ def lan_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
-
-
-def _branch(source: Deferred[Any]) -> Deferred[Any]:
-    """A second Deferred with the outcome of the first."""
-    branch: Deferred[Any] = Deferred()
-
-    def succeeded(value: Any) -> Any:
-        branch.callback(value)
-        return value
-
-    def failed(failure: Failure) -> None:
-        branch.errback(failure)
-
-    source.addCallbacks(succeeded, failed)
-    return branch

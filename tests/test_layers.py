@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "mesh": {"errors", "core", "net", "reactor_thread", "base"},
     "utils": {"net"},
     "testing": {"errors", "core", "net"},
-    "cli": {"errors", "core", "net", "testing", ""},
+    "daemon": {"errors", "core", "net"},
+    "tap": {"errors", "daemon", ""},
+    "cli": {"errors", "core", "net", "daemon", "testing", ""},
     "__main__": {"cli"},
     "": set(),
 }
@@ -117,9 +119,12 @@ class LayerTests(SynchronousTestCase):
                 self.assertEqual(used & OUTSIDE_WORLD, set(), name)
 
     def test_only_the_adapter_knows_threads(self) -> None:
-        """Threads start in reactor_thread; the socket above it merely locks."""
+        """
+        Threads start in reactor_thread, and for a terminal that blocks in cli.lines; the socket
+        merely locks.
+        """
         using = {name for name, path in modules() if "threading" in imports(path)}
-        self.assertEqual(using - {"base", "mesh"}, {"reactor_thread"})
+        self.assertEqual(using - {"base", "mesh"}, {"reactor_thread", "cli.lines"})
         for name in ("base", "mesh"):
             self.assertNotIn("threading.Thread(", (PACKAGE / f"{name}.py").read_text())
 
@@ -156,4 +161,16 @@ class LayerTests(SynchronousTestCase):
         there = {
             ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
         }
-        self.assertEqual(listed, there)
+        self.assertEqual(listed, there | {"twisted.plugins"})
+
+    def test_twisted_keeps_its_own_packages(self) -> None:
+        """An ``__init__.py`` beside the plugin would replace Twisted's, and hide all of it."""
+        found = sorted(path.name for path in (ROOT / "twisted").rglob("*.py"))
+        self.assertEqual(found, ["py2p_plugin.py"])
+
+    def test_the_plugin_imports_nothing_of_ours(self) -> None:
+        """It is read by every twistd on the machine, whatever that is to run."""
+        self.assertEqual(
+            imports(ROOT / "twisted/plugins/py2p_plugin.py"),
+            {"twisted.application.service", "twisted.application.service.ServiceMaker"},
+        )

@@ -1,0 +1,205 @@
+"""
+The service of a node that is a process of its own.
+
+`MeshService`, and what an operator wants besides: a program for every message, lines in the
+log about where it listens and why it cannot, and what ``debug-level`` asks for.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.message import Message
+from py2p_twisted.core.network import PLAINTEXT
+from py2p_twisted.daemon.configuration import Configuration
+from py2p_twisted.daemon.options import show_address
+from py2p_twisted.daemon.programs import Programs
+from py2p_twisted.errors import BadArgument, CannotStart
+from py2p_twisted.net.reports import printable
+from py2p_twisted.net.service import MeshService
+from py2p_twisted.net.status import Status
+
+_log = Logger(namespace="py2p_twisted.node")
+
+_debug = Logger(namespace="py2p_twisted.debug")
+
+#: What is wrong when a node listens on nothing that has a host and a port.
+NO_ADDRESS = "--listen names no address that others could dial, see --advertise"
+
+#: The level from which on it is logged what goes out. Source: ``mesh_socket.debug_level``.
+_TRAFFIC = 4
+
+
+class NodeService(MeshService):
+    """
+    One node, as an operator has set it up.
+
+    It listens in `privilegedStartService`, so ``twistd --uid`` can have it listen on a port
+    below 1024.
+
+    :ivar configuration: what it was set up from.
+    :ivar programs: runs the program of ``exec``; ``None`` without one.
+    """
+
+    def __init__(self, reactor: Any, configuration: Configuration, **tools: Any) -> None:
+        """
+        :param tools: more arguments for `MeshService`; for tests.
+        :raises BadArgument: an endpoint is unusable.
+        """
+        super().__init__(
+            reactor,
+            configuration.network,
+            listen=configuration["listen"],
+            peers=configuration["join"],
+            advertise=configuration["advertise"],
+            **configuration.limits,
+            **tools,
+        )
+        self.configuration = configuration
+        self.programs: Programs | None = None
+        if configuration["exec"] is not None:
+            self.programs = Programs(
+                reactor,
+                configuration["exec"],
+                parallel=configuration["exec-parallel"],
+                queue=configuration["exec-queue"],
+                timeout=configuration["exec-timeout"],
+                metadata=self._metadata,
+                now=self.factory.now,
+            )
+        self._debug_level: int = configuration["debug-level"]
+        self.factory.watch_traffic = self._debug_level >= _TRAFFIC
+
+    def _metadata(self) -> dict[str, str]:
+        return {"PY2P_NETWORK": self.network.name, "PY2P_NODE": self.id.decode("ascii")}
+
+    # --- life -----------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Listen, and begin to seek peers, while the process may still listen anywhere."""
+        self.startService()
+
+    def startService(self) -> None:
+        """
+        Listen, and begin to seek peers.
+
+        :raises CannotStart: a port is taken, or may not be listened on; the text is short
+            and says what to do.
+        """
+        if self.running:
+            return
+        try:
+            super().startService()
+        except CannotListenError as error:
+            raise CannotStart(why_not(error)) from None
+        except BadArgument:
+            raise CannotStart(NO_ADDRESS) from None
+        except Exception as error:
+            # Other packages' endpoints raise what they like.
+            listen = ", ".join(self.configuration["listen"]) or "nothing"
+            raise CannotStart(f"cannot listen on {listen}: {error}") from error
+        self.start().addCallbacks(lambda _: self._say_hello(), lambda _: None)
+
+    def start_failed(self, failure: Failure) -> None:
+        """A process without its node is of no use: it ends."""
+        error = failure.value
+        text = why_not(error) if isinstance(error, CannotListenError) else str(error)
+        _log.critical("there is no node: {error}", event="stopping", error=printable(text))
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
+
+    def _say_hello(self) -> None:
+        node = self.factory.node
+        if self._debug_level:
+            node.trace = self._trace
+        listening = ", ".join(_endpoint_text(port.getHost()) for port in self.ports)
+        told = "others are told to dial {address}" if self.address[1] else "nobody can dial it"
+        _log.info(
+            "listening on {listening} in network {network} ({encryption}), " + told,
+            event="listening", listening=listening or "no port", network=self.network.name,
+            encryption=self.network.encryption, address=show_address(self.address),
+            node=self.id.decode("ascii"),
+        )  # fmt: skip
+        if self.network.encryption == PLAINTEXT and _is_public(self.address[0]):
+            _log.warn(
+                "this node is told to others at the public address {address} and speaks plain "
+                "text: anybody can read along and join in",
+                address=self.address[0],
+            )
+
+    def stopService(self) -> Deferred[None]:
+        """Say goodbye to the peers, and end the programs that run."""
+        waits: list[Deferred[Any]] = []
+        if not self._closed and self.factory.started:
+            _log.info(
+                "stopping: {count} peers are told", event="stopping", count=len(self.routing_table)
+            )
+        waits.append(super().stopService())
+        if self.programs is not None:
+            waits.append(self.programs.stop())
+        done: Deferred[Any] = DeferredList(waits, consumeErrors=True)
+        return done.addCallback(lambda _: None)
+
+    # --- what happens -----------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """What there is to know about this node; ``programs`` says how those of exec do."""
+        status = super().status
+        if self.programs is None:
+            return status
+        return Status({**status, "programs": self.programs.status})
+
+    def message_received(self, message: Message, link: Connection) -> None:
+        """Run a program for it, besides what every service does."""
+        if self.programs is not None:
+            self.programs.offer(message, link.id)
+        super().message_received(message, link)
+
+    def sent(self, message: Message, links: Sequence[Connection]) -> None:
+        """Log what goes out, if that was asked for."""
+        self._trace(4, "sent to {} peers: {}", len(links), message)
+
+    def _trace(self, level: int, text: str, *arguments: object) -> None:
+        if level <= self._debug_level:
+            _debug.info("{text}", text=printable(text.format(*arguments)))
+
+
+def why_not(error: CannotListenError) -> str:
+    """One short line about a port that cannot be had, and what to do."""
+    problem = error.socketError
+    cause = getattr(problem, "errno", None)
+    where = f"port {error.port}" if isinstance(error.port, int) else str(error.port)
+    if cause == errno.EADDRINUSE:
+        return f"{where} is in use: stop its owner or use another --listen"
+    if cause == errno.EACCES:
+        advice = "use one above 1023" if isinstance(error.port, int) else "use another"
+        return f"{where} needs privileges: {advice}, see --listen"
+    if cause == errno.EADDRNOTAVAIL:
+        return f"{error.interface or 'this'} is no address of this machine, see --listen"
+    at = f" at {error.interface}" if error.interface else ""
+    return f"cannot listen on {where}{at}: {getattr(problem, 'strerror', None) or problem}"
+
+
+def _endpoint_text(where: Any) -> str:
+    host = getattr(where, "host", None)
+    if host is None:
+        return str(where)
+    return f"[{host}]:{where.port}" if ":" in host else f"{host}:{where.port}"
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return False  # a name, of which nobody knows

@@ -1,0 +1,99 @@
+"""
+From what was typed to a service, or to one line that says why not.
+
+Whatever can be known before the process goes to the background is found out before that:
+then ``twistd`` in the background says the same as in front.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from py2p_twisted.daemon.configuration import Configuration
+from py2p_twisted.daemon.node import NO_ADDRESS, NodeService, why_not
+from py2p_twisted.errors import BadArgument, CannotStart
+from py2p_twisted.net.endpoints import server_from_description
+
+
+def make_service(reactor: Any, configuration: Configuration) -> NodeService:
+    """
+    The service of a configuration.
+
+    :raises CannotStart: it could not be started; the text is one line with the remedy.
+    """
+    check(reactor, configuration)
+    try:
+        return NodeService(reactor, configuration)
+    except (BadArgument, ImportError) as error:
+        raise CannotStart(str(error)) from error
+
+
+def check(reactor: Any, configuration: Configuration) -> None:
+    """
+    Find out what would keep a node from starting.
+
+    :raises CannotStart: something would.
+    """
+    command = configuration["exec"]
+    if command is not None and shutil.which(command[0]) is None:
+        raise CannotStart(
+            f"--exec={command[0]}: no such program, or it is not executable; give its whole path"
+        )
+    for description in configuration["listen"]:
+        try:
+            endpoint = server_from_description(reactor, description, None)
+        except Exception as error:
+            # Of other packages' types as well, which may raise anything.
+            raise CannotStart(f"--listen={description}: {error}") from error
+        _try_port(endpoint)
+    without = [one for one in configuration["listen"] if one.startswith("unix:")]
+    if without and len(without) == len(configuration["listen"]) and not configuration["advertise"]:
+        raise CannotStart(NO_ADDRESS)
+
+
+def _try_port(endpoint: IStreamServerEndpoint) -> None:
+    """
+    Take a TCP port for a moment.
+
+    :raises CannotStart: somebody else has it. (Another one may still come in between, then
+        the service says so when it starts.)
+    """
+    port = getattr(endpoint, "_port", None)
+    if type(endpoint).__name__ not in ("TCP4ServerEndpoint", "TCP6ServerEndpoint") or not port:
+        return
+    host: str = getattr(endpoint, "_interface", "") or ""
+    six = type(endpoint).__name__ == "TCP6ServerEndpoint" or isIPv6Address(host)
+    try:
+        with socket.socket(socket.AF_INET6 if six else socket.AF_INET) as probe:
+            if sys.platform != "win32":  # where it means something else
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host or ("::" if six else "0.0.0.0"), port))  # noqa: S104
+            probe.listen(1)
+    except (OSError, OverflowError) as error:
+        raise CannotStart(why_not(CannotListenError(host, port, error))) from error
+
+
+def one_line_for_mistakes() -> None:
+    """
+    Have this process say `CannotStart` in one line when nobody catches it.
+
+    ``twistd`` and ``twist`` let it through to the interpreter, which would print where in
+    them it passed by. Everything else is printed as before.
+    """
+    before = sys.excepthook
+
+    def show(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(value, CannotStart):
+            print(f"py2p: {value}", file=sys.stderr)
+        else:
+            before(kind, value, trace)
+
+    sys.excepthook = show

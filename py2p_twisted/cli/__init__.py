@@ -1,16 +1,24 @@
 """
 The ``py2p`` command.
 
-=============  ================================================================
-``demo``       the command ``py2p demo``: its options, and what its numbers lead to
-``scenario``   what the demo does, step by step
-``nodes``      the real nodes that it does it with
-``report``     what came of it, as values
-``table``      the same as lines of text; pure functions
-``views``      who shows them: a live table, plain lines
-``terminal``   drawing in place
-``running``    the reactor, signals, and how a command ends
-=============  ================================================================
+==============  ================================================================
+``node``        the command ``py2p node``
+``send``        ``py2p send``
+``listen``      ``py2p listen``
+``chat``        ``py2p chat``
+``completion``  ``py2p completion``
+``member``      what the last three join a network with
+``lines``       standard input and output, which may block
+``demo``        ``py2p demo``: its options, and what its numbers lead to
+``scenario``    what the demo does, step by step
+``nodes``       the real nodes that it does it with
+``processes``   the same as real ``twist py2p`` processes
+``report``      what came of it, as values
+``table``       the same as lines of text; pure functions
+``views``       who shows them: a live table, plain lines
+``terminal``    drawing in place
+``running``     the reactor, signals, and how a command ends
+==============  ================================================================
 
 A command is a module with ``add_to(commands)``, which adds its parser and sets ``run``: a
 function from the parsed options to an exit code.
@@ -40,8 +48,11 @@ BY_SIGNAL = 128
 
 EXAMPLES = """\
 examples:
-  py2p demo
-  py2p demo --nodes 50 --tls --json
+  py2p demo --processes
+  py2p node
+  py2p node --listen=tcp:4445 --join=127.0.0.1:4444
+  py2p listen
+  py2p send storm north
 """
 
 
@@ -72,7 +83,7 @@ class CommandParser(Parser):
 def build_parser() -> Parser:
     """The parser of ``py2p`` and all its commands."""
     # Commands may need Twisted, which takes a moment; whoever imports `main` need not wait.
-    from py2p_twisted.cli import demo
+    from py2p_twisted.cli import chat, completion, demo, listen, node, send
 
     parser = Parser(
         prog="py2p",
@@ -87,7 +98,7 @@ def build_parser() -> Parser:
         required=True,
         parser_class=CommandParser,
     )
-    for command in (demo,):
+    for command in (demo, node, send, listen, chat, completion):
         command.add_to(commands)
     return parser
 

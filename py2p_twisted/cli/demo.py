@@ -1,5 +1,5 @@
 """
-``py2p demo``: a network of real nodes on this machine, in one process.
+``py2p demo``: a network of real nodes on this machine, in one process or in many.
 
 It shows that the mesh delivers, loses two nodes, heals and delivers again; and it ends with
 exit code 0 only if every node got every broadcast exactly once.
@@ -13,28 +13,41 @@ import os
 import random
 import sys
 import time
-from collections.abc import Coroutine
-from contextlib import closing
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from py2p_twisted.cli.report import Report
+from py2p_twisted.cli.report import IN_PROCESS, PROCESSES, Report
 from py2p_twisted.cli.running import run as run_reactor
-from py2p_twisted.cli.scenario import FEWEST, Plan, Scenario
+from py2p_twisted.cli.scenario import FEWEST, Participant, Plan, Scenario
 from py2p_twisted.cli.terminal import can_redraw, size_of, wants_colour
 from py2p_twisted.cli.views import Lines, Live
 
 MOST = 200
 NODES = 12
 
+#: The same with --processes: each takes about 50 MB.
+MOST_PROCESSES = 64
+NODES_IN_PROCESSES = 8
+
 #: Seconds that the live table rests after a step, so that it can be read.
 HOLD = 0.5
+
+#: Makes the coroutine of a demo, given the reactor.
+Work = Callable[[Any], Coroutine[Deferred[Any], Any, Report]]
 
 DESCRIPTION = """\
 Start a network of real nodes on this machine (TCP over 127.0.0.1, one
 process), send a broadcast, drop two nodes without warning (of three nodes
 one), watch the mesh heal, send another broadcast.
+
+With --processes each node is a process of its own, "twist py2p" as an operator
+runs it, and two are killed with -9. A message counts as received when the
+program that the node runs for it (--exec) has printed it, so latencies include
+the start of that program.
 
 Ends with exit code 0 only if every node that is there gets every broadcast
 exactly once.
@@ -44,6 +57,7 @@ EXAMPLES = """\
 examples:
   py2p demo
   py2p demo --nodes 50 --tls --json
+  py2p demo --processes
 """
 
 
@@ -58,9 +72,14 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--nodes",
         type=node_count,
-        default=NODES,
         metavar="N",
-        help=f"how many nodes, from {FEWEST} to {MOST} (default: %(default)s)",
+        help=f"how many nodes, from {FEWEST} to {MOST} (default: {NODES}); "
+        f"with --processes to {MOST_PROCESSES} (default: {NODES_IN_PROCESSES})",
+    )
+    parser.add_argument(
+        "--processes",
+        action="store_true",
+        help='real "twist py2p" processes instead of nodes in this one; some are killed with -9',
     )
     parser.add_argument(
         "--tls",
@@ -78,7 +97,7 @@ def add_to(commands: Any) -> None:
         metavar="SEED",
         help="a number that decides who is dropped and who sends (default: another each time)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, complain=parser.error)
 
 
 def node_count(text: str) -> int:
@@ -99,30 +118,32 @@ def run(options: argparse.Namespace) -> int:
     :return: 0 if all went as it should, else 1.
     """
     began = time.perf_counter()
+    nodes = options.nodes or (NODES_IN_PROCESSES if options.processes else NODES)
+    if options.processes and nodes > MOST_PROCESSES:
+        options.complain(
+            f"argument --nodes: with --processes expected a number from {FEWEST} to "
+            f"{MOST_PROCESSES}, not '{nodes}'"
+        )
     seed = options.seed if options.seed is not None else random.randrange(1_000_000)
     mistakes: list[str] = []
-    with closing(_view(as_json=options.json)) as view:
+    with ExitStack() as stack:
+        view = stack.enter_context(closing(_view(as_json=options.json)))
         plan = Plan(
-            nodes=options.nodes,
+            nodes=nodes,
             encryption="TLS" if options.tls else "TCP",
             seed=seed,
             hold=HOLD if isinstance(view, Live) else 0.0,
+            sort=PROCESSES if options.processes else IN_PROCESS,
         )
-        view.say(
-            f"py2p demo: {plan.nodes} nodes over {plan.encryption} on 127.0.0.1, "
-            f"in one process (--seed {seed})"
-        )
-        # Only now, after the first line: this takes a tenth of a second.
-        from py2p_twisted.cli.nodes import LoopbackNode, make_room
-
-        make_room(plan.nodes)
-
-        def work(reactor: Any) -> Coroutine[Deferred[Any], Any, Report]:
-            def make_node() -> LoopbackNode:
-                return LoopbackNode(reactor, plan.nodes, tls=options.tls)
-
-            return Scenario(plan, make_node, reactor, view, time.perf_counter, began).run()
-
+        what, where = "nodes", "127.0.0.1, in one process"
+        if options.processes:
+            what, where = "processes of twist py2p", "127.0.0.1"
+        view.say(f"py2p demo: {nodes} {what} over {plan.encryption} on {where} (--seed {seed})")
+        if options.processes:
+            view.say(plan.sort.note)
+            work = _with_processes(plan, view, began, stack)
+        else:
+            work = _in_process(plan, view, began)
         report = run_reactor(work, mistakes)
         view.finish(report)
     if options.json:
@@ -130,6 +151,47 @@ def run(options: argparse.Namespace) -> int:
     for mistake in mistakes:
         print(f"py2p demo: logged: {mistake}", file=sys.stderr)
     return 0 if report.ok else 1
+
+
+# The modules that need Twisted's network are imported only now, after the first line: this
+# takes a tenth of a second.
+
+
+def _in_process(plan: Plan, view: Live | Lines, began: float) -> Work:
+    """A demo with nodes in this process."""
+    from py2p_twisted.cli.nodes import LoopbackNode, make_room
+
+    make_room(plan.nodes)
+
+    def work(reactor: Any) -> Coroutine[Deferred[Any], Any, Report]:
+        def make_node() -> LoopbackNode:
+            return LoopbackNode(reactor, plan.nodes, tls=plan.encryption == "TLS")
+
+        return Scenario(plan, make_node, reactor, view, time.perf_counter, began).run()
+
+    return work
+
+
+def _with_processes(plan: Plan, view: Live | Lines, began: float, stack: ExitStack) -> Work:
+    """
+    A demo with processes.
+
+    :param stack: kills those that are left, at the end.
+    """
+    from py2p_twisted.cli.processes import Processes, times_for
+
+    processes = stack.enter_context(closing(Processes(tls=plan.encryption == "TLS")))
+    plan = replace(plan, times=times_for(plan.nodes))
+
+    def work(reactor: Any) -> Coroutine[Deferred[Any], Any, Report]:
+        def make_node() -> Participant:
+            return processes.make_node(reactor)
+
+        scenario = Scenario(plan, make_node, reactor, view, time.perf_counter, began)
+        processes.on_lost = scenario.lost
+        return scenario.run()
+
+    return work
 
 
 def _view(*, as_json: bool) -> Live | Lines:

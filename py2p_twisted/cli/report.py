@@ -9,7 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """
+    What sort of nodes a demo has, in words.
+
+    :ivar nodes: what they are.
+    :ivar drop: what is done to those that are dropped, and what they are then.
+    :ivar note: what has to be known about the latencies; empty: nothing.
+    """
+
+    nodes: str
+    drop: str
+    dropped: str
+    note: str = ""
+
+
+IN_PROCESS: Final = Sort("nodes", "cutting off", "dropped")
+PROCESSES: Final = Sort(
+    "processes",
+    "kill -9",
+    "killed -9",
+    "each latency includes the start of a program (--exec), and its line in the log",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +158,7 @@ class Report:
     :ivar encryption: ``"TCP"`` or ``"TLS"``.
     :ivar seed: decides who is dropped, and who sends the second broadcast.
     :ivar promised: how many broadcasts there must be for all to be well.
+    :ivar sort: what sort of nodes there are.
     :ivar elapsed: seconds so far.
     :ivar problem: what was not reached, if anything.
     """
@@ -140,6 +166,7 @@ class Report:
     encryption: str
     seed: int
     promised: int
+    sort: Sort = IN_PROCESS
     rows: list[Row] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     broadcasts: list[Broadcast] = field(default_factory=list)
@@ -209,6 +236,7 @@ class Report:
             "worst_ms": None if worst is None else round(worst.latency, 3),
             "seconds": round(self.elapsed, 3),
             "transport": self.encryption,
+            "processes": self.sort is PROCESSES,
             "seed": self.seed,
             "nodes": [
                 {

@@ -8,6 +8,7 @@ answers Ctrl-C by dying of the signal. A command has an exit code and a last lin
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -38,7 +39,9 @@ class Interrupted(Exception):
 
 
 def run(
-    work: Callable[[Any], Coroutine[Deferred[Any], Any, _Result]], mistakes: list[str]
+    work: Callable[[Any], Coroutine[Deferred[Any], Any, _Result]],
+    mistakes: list[str] | None = None,
+    observer: ILogObserver | None = None,
 ) -> _Result:
     """
     Run the reactor until a coroutine has ended.
@@ -47,7 +50,9 @@ def run(
     even wait for that.
 
     :param work: makes the coroutine, given the reactor.
-    :param mistakes: gets one line for each error that was logged meanwhile.
+    :param mistakes: gets one line for each error that was logged meanwhile; by default
+        they are written to standard error.
+    :param observer: gets all that is logged, instead.
     :return: what the coroutine returns; what it raises is raised.
     :raises Interrupted: a signal has ended it.
     """
@@ -86,9 +91,9 @@ def run(
         with suppress(ReactorNotRunning):
             reactor.stop()
 
-    globalLogBeginner.beginLoggingTo(
-        [LogKeeper(mistakes)], discardBuffer=True, redirectStandardIO=False
-    )
+    if observer is None:
+        observer = LogKeeper(mistakes) if mistakes is not None else LogKeeper(Complaints())
+    globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)
     before = signal.signal(signal.SIGINT, told_to_stop)
     reactor.callWhenRunning(started)
     reactor.run()
@@ -105,6 +110,15 @@ def run(
     return result
 
 
+class Complaints:
+    """Standard error, for one line at a time."""
+
+    def append(self, line: str) -> None:
+        """Write a line, if that is possible."""
+        with suppress(OSError, ValueError):
+            print(f"logged: {line}", file=sys.stderr, flush=True)
+
+
 @implementer(ILogObserver)
 class LogKeeper:
     """
@@ -113,7 +127,7 @@ class LogKeeper:
     Tracebacks have no place on a screen that is drawn on, but are no secret either.
     """
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str] | Complaints) -> None:
         self._lines = lines
 
     def __call__(self, event: LogEvent) -> None:

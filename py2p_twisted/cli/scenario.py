@@ -19,19 +19,21 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from py2p_twisted.cli.report import (
+    IN_PROCESS,
     Broadcast,
     Healing,
     Progress,
     Receipt,
     Report,
     Row,
+    Sort,
     Step,
     many,
     some,
@@ -41,24 +43,10 @@ from py2p_twisted.cli.report import (
 FEWEST: Final = 3
 #: How often the demo looks whether what it waits for has come.
 TICK: Final = 0.02
-#: A mesh is settled when no link has come or gone for so long: longer than a node waits
-#: before it dials an address that it has learned.
-SETTLED: Final = 0.3
-#: A broadcast has come to rest when no frame has come in anywhere for so long.
-QUIET: Final = 0.1
-#: A broadcast is not watched for so long, unless it has arrived everywhere.
-UNWATCHED: Final = 0.3
 #: Nodes that join at the same time; the others wait for them.
 AT_ONCE: Final = 32
 #: Links that each node should have, as far as there are nodes: what it seeks by itself.
 ENOUGH: Final = 4
-
-#: The limits of all waits.
-START_LIMIT: Final = 20.0
-JOIN_LIMIT: Final = 15.0
-MESH_LIMIT: Final = 30.0
-SPREAD_LIMIT: Final = 10.0
-LEAVE_LIMIT: Final = 3.0
 
 #: What is broadcast, after a word that names the demo and a number.
 TEXTS: Final = ("storm from the north", "the storm has passed")
@@ -108,6 +96,14 @@ class Participant(Protocol):
         """Leave in good order."""
 
 
+@runtime_checkable
+class NeedsPreparation(Protocol):
+    """A participant that cannot send at once."""
+
+    def prepare(self) -> Deferred[Any]:
+        """Get ready for one `Participant.send`. It comes before, so no latency counts it."""
+
+
 class View(Protocol):
     """Who shows a demo."""
 
@@ -119,6 +115,34 @@ class View(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """
+    How long things may take, and how long to look before they count as done; in seconds.
+
+    The defaults are for nodes in one process.
+
+    :ivar start: limit until all nodes listen.
+    :ivar join: limit until a group of nodes has joined, or one is ready to send.
+    :ivar mesh: limit until the mesh is whole, and has healed.
+    :ivar spread: limit until a broadcast has come to everybody.
+    :ivar leave: after so long nobody waits any more for nodes to end.
+    :ivar settled: a mesh is settled when no link has come or gone for so long: longer than
+        a node waits before it dials an address that it has learned.
+    :ivar quiet: a broadcast has come to rest when no frame has come in anywhere for so long.
+    :ivar unwatched: a broadcast is not watched for so long, unless it has arrived everywhere.
+    """
+
+    start: float = 20.0
+    join: float = 15.0
+    mesh: float = 30.0
+    spread: float = 10.0
+    leave: float = 3.0
+    settled: float = 0.3
+    quiet: float = 0.1
+    unwatched: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """
     What sort of demo it is to be.
@@ -127,12 +151,16 @@ class Plan:
     :ivar encryption: ``"TCP"`` or ``"TLS"``; only shown.
     :ivar seed: decides who is dropped, and who sends the second broadcast.
     :ivar hold: seconds to show what has been reached, before the next step.
+    :ivar sort: what sort of nodes they are; only shown.
+    :ivar times: how long things may take.
     """
 
     nodes: int
     encryption: str = "TCP"
     seed: int = 0
     hold: float = 0.0
+    sort: Sort = IN_PROCESS
+    times: Times = Times()
 
     @property
     def to_drop(self) -> int:
@@ -176,7 +204,7 @@ class Scenario:
         self.members = [
             Member(f"n{number:0{width}}", make_node()) for number in range(1, plan.nodes + 1)
         ]
-        self.report = Report(plan.encryption, plan.seed, promised=len(TEXTS))
+        self.report = Report(plan.encryption, plan.seed, promised=len(TEXTS), sort=plan.sort)
         self._clock = clock
         self._view = view
         self._now = now
@@ -185,6 +213,7 @@ class Scenario:
         self._names: dict[bytes, str] = {}
         self._sent_at: list[float] = []
         self._told = 0
+        self._lost: list[str] = []
 
     async def run(self) -> Report:
         """Do it all. What goes wrong in the network stands in the report."""
@@ -198,6 +227,7 @@ class Scenario:
                 await self._drop_and_heal(first)
                 others = [member for member in self._alive if member is not first]
                 await self._broadcast(self._rng.choice(others))
+                self._miss_nobody()
                 self.report.finished = True
             except NotReached as error:
                 self.report.problem = str(error)
@@ -212,22 +242,40 @@ class Scenario:
             raise
         return self.report
 
+    def lost(self, node: Participant, why: str) -> None:
+        """
+        A node is gone that the demo has not sent away: then it fails, soon.
+
+        :param why: what goes behind the node's name.
+        """
+        self._lost += [f"{member.name} {why}" for member in self.members if member.node is node]
+
+    def _miss_nobody(self) -> None:
+        if self._lost:
+            raise NotReached(self._lost[0])
+
     # --- steps --------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        count = self.plan.nodes
-        with self._step("start", f"starting {count} nodes") as step:
+        count, nodes = self.plan.nodes, self.plan.sort.nodes
+        with self._step("start", f"starting {count} {nodes}") as step:
             for member in self.members:
                 member.node.on_message = self._receiver(member)
-            await self._all(
-                [(member, member.node.start()) for member in self.members],
-                START_LIMIT,
-                "cannot listen",
-            )
-            for member in self.members:
+
+            def listens(_: object, member: Member) -> None:
                 member.address = member.node.address
                 self._names[member.node.id] = member.name
-            step.text = f"{count} nodes listen on {self.members[0].node.address[0]}"
+                step.text = f"{len(self._names)} of {count} {nodes} listen"
+
+            await self._all(
+                [
+                    (member, member.node.start().addCallback(listens, member))
+                    for member in self.members
+                ],
+                self.plan.times.start,
+                "cannot listen",
+            )
+            step.text = f"{count} {nodes} listen on {self.members[0].node.address[0]}"
 
     async def _join(self) -> None:
         first = self.members[0]
@@ -237,10 +285,13 @@ class Scenario:
                 group = self.members[start : start + AT_ONCE]
                 await self._all(
                     [(member, member.node.join(where)) for member in group],
-                    JOIN_LIMIT,
+                    self.plan.times.join,
                     f"cannot join through {first.name}",
                 )
-                step.text = f"{start + len(group)} of {len(self.members)} nodes have joined"
+                step.text = (
+                    f"{start + len(group)} of {len(self.members)} "
+                    f"{self.plan.sort.nodes} have joined"
+                )
                 self._refresh()
             links, _ = await self._settle(step)
             step.text = links
@@ -250,6 +301,10 @@ class Scenario:
         names = tuple(member.name for member in self._alive if member is not sender)
         broadcast = Broadcast(sender.name, TEXTS[number], names)
         with self._step("broadcast", f"{sender.name} sends {broadcast.text!r}") as step:
+            if isinstance(sender.node, NeedsPreparation):
+                await self._all(
+                    [(sender, sender.node.prepare())], self.plan.times.join, "cannot send"
+                )
             self.report.broadcasts.append(broadcast)
             self._told = 0
             copies = self._traffic()[1]
@@ -258,7 +313,8 @@ class Scenario:
 
             # Whoever draws or prints now keeps the nodes from passing it on: the latencies
             # would be those of the screen.
-            while broadcast.missing and self._now() - self._sent_at[number] < UNWATCHED:
+            unwatched = self.plan.times.unwatched
+            while broadcast.missing and self._now() - self._sent_at[number] < unwatched:
                 await self._pause()
 
             def spread() -> str:
@@ -270,8 +326,8 @@ class Scenario:
                     return ""
                 return f"the broadcast of {sender.name} has not come to {some(broadcast.missing)}"
 
-            await self._all([(sender, sending)], SPREAD_LIMIT, "cannot send")
-            await self._until(spread, SPREAD_LIMIT)
+            await self._all([(sender, sending)], self.plan.times.spread, "cannot send")
+            await self._until(spread, self.plan.times.spread)
             await self._rest()
             broadcast.copies = max(0, self._traffic()[1] - copies)
             worst = broadcast.worst
@@ -289,7 +345,7 @@ class Scenario:
         before = len(self._links())
         victims = self._victims(spared)
         names = [member.name for member in victims]
-        with self._step("drop", f"cutting off {some(names)}") as step:
+        with self._step("drop", f"{self.plan.sort.drop} {some(names)}") as step:
             for member in victims:
                 member.alive = False
             after = len(self._links())
@@ -347,6 +403,7 @@ class Scenario:
         """Wait until ``missing`` has nothing to say."""
         began = self._now()
         while text := missing():
+            self._miss_nobody()
             self._refresh()
             if self._now() - began >= limit:
                 raise NotReached(f"{text} within {limit:g} s")
@@ -394,9 +451,13 @@ class Scenario:
             step.text, text = self._shape(tables)
             if text:
                 return text
-            return "" if self._now() - since >= SETTLED else "the links have not settled"
+            return (
+                ""
+                if self._now() - since >= self.plan.times.settled
+                else "the links have not settled"
+            )
 
-        await self._until(missing, MESH_LIMIT)
+        await self._until(missing, self.plan.times.mesh)
         return step.text, since
 
     def _shape(self, tables: Mapping[bytes, Collection[bytes]]) -> tuple[str, str]:
@@ -416,10 +477,11 @@ class Scenario:
         return text, "" if pieces == 1 else f"the mesh has not become one, it is in {pieces} parts"
 
     async def _rest(self) -> None:
-        """Wait until no more frames come in, or for a second: a late copy must not be missed."""
+        """Wait until no more frames come in, but not for ever: a late copy must not be missed."""
+        quiet = self.plan.times.quiet
         frames, since = self._traffic()[0], self._now()
-        limit = since + 10 * QUIET
-        while self._now() - since < QUIET and self._now() < limit:
+        limit = since + 10 * quiet
+        while self._now() - since < quiet and self._now() < limit:
             await self._pause()
             self._refresh()
             current = self._traffic()[0]
@@ -431,7 +493,7 @@ class Scenario:
         ended: list[object] = []
         DeferredList(leaving, consumeErrors=True).addCallback(ended.append)
         began = self._now()
-        while not ended and self._now() - began < LEAVE_LIMIT:
+        while not ended and self._now() - began < self.plan.times.leave:
             await self._pause()
 
     # --- what is there ------------------------------------------------------------------

@@ -63,7 +63,7 @@ def frame(report: Report, width: int, height: int | None = None) -> list[Line]:
 
 
 def _title(report: Report, width: int) -> Line:
-    what = f"{len(report.rows)} nodes over {report.encryption}"
+    what = f"{len(report.rows)} {report.sort.nodes} over {report.encryption}"
     elapsed = f"{report.elapsed:.1f} s"
     for text in (f"py2p demo: {what} on 127.0.0.1", what):
         space = width - len(text) - len(elapsed)
@@ -88,8 +88,10 @@ def _step(step: Step, width: int) -> list[Line]:
 
 def _last(report: Report, width: int) -> list[Line]:
     look = "good" if report.ok else "bad"
-    texts = [report.verdict] if report.problem is None else [report.problem, report.verdict]
-    return [[(piece, look)] for text in texts for piece in textwrap.wrap(text, max(10, width))]
+    texts = [(report.sort.note, "dim"), (report.problem or "", look), (report.verdict, look)]
+    return [
+        [(piece, look)] for text, look in texts for piece in textwrap.wrap(text, max(10, width))
+    ]
 
 
 # --- nodes ------------------------------------------------------------------------------------
@@ -125,7 +127,7 @@ def _widest(report: Report, rows: Sequence[Row], width: int) -> list[Line]:
     for form in _FORMS:
         table = [form.head(), *(form.cells(report, row) for row in rows)]
         sizes = [max(len(text) for text, _ in column) for column in zip(*table, strict=True)]
-        sizes = [max(pair) for pair in zip(sizes, form.least(rows), strict=True)]
+        sizes = [max(pair) for pair in zip(sizes, form.least(report, rows), strict=True)]
         if sum(sizes) + len(_GAP) * (len(sizes) - 1) <= width:
             break
     return [_row(cells, sizes) for cells in table]
@@ -163,18 +165,18 @@ class _Form:
         return [
             (row.name, ""),
             *([(address, "")] if self.address else []),
-            (str(row.peers) if row.alive else "", ""),
+            (str(row.peers) if row.alive and row.address else "", ""),
             _receipt(report, 0, row, self.receipt),
             _receipt(report, 1, row, self.receipt),
-            ("alive", "good") if row.alive else ("dropped", "bad"),
+            _state(report, row),
         ]
 
-    def least(self, rows: Sequence[Row]) -> list[int]:
+    def least(self, report: Report, rows: Sequence[Row]) -> list[int]:
         """The widths of the columns once there is something in them, so that they do not jump."""
         name = rows[-1].name if rows else ""
         receipt = len(self.receipt.format(latency=_latency(0.0), via=name))
         address = [len(self.address.format("127.0.0.1", 65535))] if self.address else []
-        return [len(name), *address, 0, receipt, receipt, len("dropped")]
+        return [len(name), *address, 0, receipt, receipt, len(report.sort.dropped)]
 
 
 _FORMS: Final = (
@@ -187,6 +189,13 @@ _FORMS: Final = (
     _Form(("node", "peers", "1st", "2nd", "state"), "", "{latency} ms"),
     _Form(("node", "peers", "1st", "2nd", "state"), "", "{latency}"),
 )
+
+
+def _state(report: Report, row: Row) -> Span:
+    """Whether a node is there, was there, or is to come."""
+    if not row.alive:
+        return (report.sort.dropped, "bad")
+    return ("alive", "good") if row.address is not None else ("", "")
 
 
 def _receipt(report: Report, number: int, row: Row, form: str) -> Span:

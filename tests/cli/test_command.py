@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted import __version__, cli
-from py2p_twisted.cli import demo, nodes
+from py2p_twisted.cli import demo, nodes, processes
 from py2p_twisted.cli.demo import MOST, node_count
 from py2p_twisted.cli.running import CommandFailed, Interrupted
 from py2p_twisted.cli.scenario import FEWEST
@@ -101,8 +101,11 @@ class ArgumentTests(CommandTestCase):
         self.assertEqual(self.main("--help"), 0)
         self.assertIn("demo", self.out.getvalue())
         self.assertEqual(self.main("demo", "--help"), 0)
-        for option in ("--nodes N", "--tls", "--json", "--seed SEED", "(default: 12)"):
+        for option in ("--nodes N", "--processes", "--tls", "--json", "--seed SEED"):
             self.assertIn(option, self.out.getvalue())
+        text = " ".join(self.out.getvalue().split())
+        self.assertIn("from 3 to 200 (default: 12); with --processes to 64 (default: 8)", text)
+        self.assertIn("latencies include the start of that program", text)
         self.assertEqual(self.err.getvalue(), "")
 
     def test_help_fits(self) -> None:
@@ -119,8 +122,10 @@ class ArgumentTests(CommandTestCase):
     def test_defaults(self) -> None:
         """What a bare command means."""
         options = cli.build_parser().parse_args(["demo"])
+        # How many nodes that are depends on what sort they are.
         self.assertEqual(
-            (options.nodes, options.tls, options.json, options.seed), (12, False, False, None)
+            (options.nodes, options.processes, options.tls, options.json, options.seed),
+            (None, False, False, False, None),
         )
 
 
@@ -253,6 +258,28 @@ class DemoTests(CommandTestCase):
         self.patch(demo, "time", SimpleNamespace(perf_counter=self.net.clock.seconds))
         self.patch(demo, "os", SimpleNamespace(environ=self.environ))
 
+    def crowds(self) -> list[Any]:
+        """Have toys instead of processes, too; all that were made."""
+        made: list[Any] = []
+        net = self.net
+
+        class ToyProcesses:
+            on_lost: Any = None
+            closed = False
+
+            def __init__(self, *, tls: bool) -> None:
+                self.tls = tls
+                made.append(self)
+
+            def make_node(self, reactor: object) -> object:
+                return net.make_node()
+
+            def close(self) -> None:
+                self.closed = True
+
+        self.patch(processes, "Processes", ToyProcesses)
+        return made
+
     def test_lines(self) -> None:
         """Where there is no terminal: every receipt, and the verdict as the last line."""
         self.assertEqual(self.main("demo"), 0)
@@ -285,6 +312,61 @@ class DemoTests(CommandTestCase):
         self.main("demo", "--nodes", "4")
         self.assertEqual(self.tls, [False] * 4)
         self.assertIn("4 nodes over TCP", self.out.getvalue())
+
+    def test_too_many_processes(self) -> None:
+        """Wrong usage: nothing is started, and one line says how many there may be."""
+        self.assertEqual(self.main("demo", "--nodes", "65", "--processes"), 2)
+        self.assertEqual(self.out.getvalue(), "")
+        self.assertEqual(
+            self.err.getvalue(),
+            "py2p demo: argument --nodes: with --processes expected a number from 3 to 64, "
+            "not '65' (see py2p demo --help)\n",
+        )
+        self.assertEqual(self.net.nodes, [])
+
+    def test_processes(self) -> None:
+        """Eight of them; it says what they are, and what a latency means."""
+        crowds = self.crowds()
+        self.assertEqual(self.main("demo", "--processes"), 0)
+        lines = self.out.getvalue().splitlines()
+        self.assertRegex(
+            lines[0],
+            r"^  0\.00 s  py2p demo: 8 processes of twist py2p over TCP on 127\.0\.0\.1 "
+            r"\(--seed \d+\)$",
+        )
+        self.assertIn("each latency includes the start of a program", lines[1])
+        self.assertTrue([line for line in lines if "drop: kill -9 n01 and n" in line])
+        self.assertRegex(lines[-1], r" s  verdict: PASS, 12 of 12 deliveries, 0 duplicates shown,")
+        self.assertEqual([(crowd.tls, crowd.closed) for crowd in crowds], [(False, True)])
+
+    def test_processes_over_tls(self) -> None:
+        """As many as were asked for; programs are told that they are processes."""
+        crowds = self.crowds()
+        self.assertEqual(self.main("demo", "--processes", "--nodes", "64", "--tls", "--json"), 0)
+        told = json.loads(self.out.getvalue())
+        self.assertEqual((told["processes"], len(told["nodes"])), (True, 64))
+        self.assertEqual([(crowd.tls, crowd.closed) for crowd in crowds], [(True, True)])
+
+    def test_a_process_that_is_lost(self) -> None:
+        """The demo fails at once, and kills the others."""
+        crowds = self.crowds()
+        self.net.clock.callLater(0.6, lambda: crowds[-1].on_lost(self.net.nodes[3], "is gone"))
+        self.assertEqual(self.main("demo", "--processes"), 1)
+        self.assertIn("NOT REACHED: n04 is gone", self.out.getvalue())
+        self.assertTrue(crowds[-1].closed)
+
+    def test_processes_are_killed_in_any_case(self) -> None:
+        """Whatever goes wrong here."""
+        crowds = self.crowds()
+
+        def run(work: Callable[[Any], Any], mistakes: list[str]) -> Any:
+            work(self.net.clock).close()
+            raise Interrupted(signal.SIGINT)
+
+        self.patch(demo, "run_reactor", run)
+        self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        self.assertEqual(self.main("demo", "--processes"), 130)
+        self.assertEqual([crowd.closed for crowd in crowds], [True])
 
     def test_json(self) -> None:
         """One object on standard output; progress without details on standard error."""

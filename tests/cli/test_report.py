@@ -9,7 +9,16 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from py2p_twisted.cli.report import Broadcast, Healing, Receipt, Report, Row, many, some
+from py2p_twisted.cli.report import (
+    PROCESSES,
+    Broadcast,
+    Healing,
+    Receipt,
+    Report,
+    Row,
+    many,
+    some,
+)
 from tests.cli.samples import begun, good, receive, stuck
 
 
@@ -138,6 +147,7 @@ class JsonTests(SynchronousTestCase):
                 "worst_ms": 12.34,
                 "seconds": 2.5,
                 "transport": "TCP",
+                "processes": False,
                 "seed": 7,
                 "nodes": [
                     {"node": "n01", "address": "127.0.0.1:40001", "peers": 0, "state": "dropped"},
@@ -180,6 +190,14 @@ class JsonTests(SynchronousTestCase):
                 },
             },
         )
+
+    def test_processes(self) -> None:
+        """They are told apart; the other words are the same for both."""
+        report = good(4)
+        report.sort = PROCESSES
+        told = report.as_json()
+        self.assertIs(told["processes"], True)
+        self.assertEqual(told["nodes"][0]["state"], "dropped")
 
     def test_what_has_not_come_about_is_null(self) -> None:
         """A demo that ended before anything was sent, or before it healed."""

@@ -8,9 +8,11 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.cli import scenario
-from py2p_twisted.cli.report import Progress
-from py2p_twisted.cli.scenario import linked, neighbourhoods, parts
-from tests.cli.toys import HOP, Toys
+from py2p_twisted.cli.report import PROCESSES, Progress
+from py2p_twisted.cli.scenario import Times, linked, neighbourhoods, parts
+from tests.cli.toys import HOP, Toys, ToyThatPrepares
+
+TIMES = Times()
 
 
 class GoodDemoTests(SynchronousTestCase):
@@ -135,10 +137,49 @@ class GoodDemoTests(SynchronousTestCase):
         toys.begin()
         toys.turn(5.0)
         sent = toys.scenario._sent_at[0]
-        self.assertFalse(
-            [time for time in toys.view.looks if sent < time < sent + scenario.UNWATCHED]
+        self.assertFalse([time for time in toys.view.looks if sent < time < sent + TIMES.unwatched])
+        self.assertTrue([time for time in toys.view.looks if time > sent + TIMES.unwatched])
+
+    def test_preparation_is_no_latency(self) -> None:
+        """Nodes that need time before they can send get it, and then it counts from the sending."""
+        toys = Toys(6, make=ToyThatPrepares)
+        report = toys.run()
+        self.assertTrue(report.ok)
+        for broadcast in report.broadcasts:
+            assert broadcast.worst is not None
+            self.assertTrue(broadcast.worst.latency < HOP * 1000 * 7)
+        self.assertGreater(report.elapsed, 2 * ToyThatPrepares.takes)
+        self.assertEqual(
+            [node.number for node in toys.net.nodes if node.prepared],
+            [
+                number + 1
+                for number, member in enumerate(toys.scenario.members)
+                if member.name in {broadcast.sender for broadcast in report.broadcasts}
+            ],
         )
-        self.assertTrue([time for time in toys.view.looks if time > sent + scenario.UNWATCHED])
+
+    def test_who_listens_already(self) -> None:
+        """The table fills while others are still being started."""
+        toys = Toys(6)
+        toys.net.deaf["start"] = {3}
+        toys.begin()
+        toys.turn(1.0)
+        report = toys.scenario.report
+        self.assertEqual(
+            [row.address is None for row in report.rows], [False] * 2 + [True] + [False] * 3
+        )
+        self.assertEqual(report.steps[-1].text, "5 of 6 nodes listen")
+
+    def test_other_times(self) -> None:
+        """A plan may allow more time; the words are the plan's as well."""
+        toys = Toys(6, times=Times(settled=3.0), sort=PROCESSES)
+        report = toys.run()
+        self.assertGreater(report.elapsed, 6.0)
+        self.assertEqual(report.steps[0].text, "6 processes listen on 127.0.0.1")
+        self.assertTrue(
+            [line for line in toys.view.lines if line.startswith("drop: kill -9 n01 and n")]
+        )
+        self.assertIs(report.sort, PROCESSES)
 
     def test_a_hold_leaves_time_to_read(self) -> None:
         """On a terminal it rests after the first broadcast and after healing."""
@@ -165,7 +206,7 @@ class BadDemoTests(SynchronousTestCase):
         """A node that does not get the first broadcast is named, and nothing else is tried."""
         toys = Toys(6)
         toys.net.lost = {(2, 0), (4, 0)}
-        self.fails(toys, "n02 and n04", "n06", f"within {scenario.SPREAD_LIMIT:g} s")
+        self.fails(toys, "n02 and n04", "n06", f"within {TIMES.spread:g} s")
         self.assertEqual(len(toys.scenario.report.broadcasts), 1)
         self.assertEqual(toys.scenario.report.got, 3)
 
@@ -210,7 +251,7 @@ class BadDemoTests(SynchronousTestCase):
     def test_a_node_never_listens(self) -> None:
         toys = Toys(6)
         toys.net.deaf["start"] = {3}
-        self.fails(toys, "no answer for n03", f"{scenario.START_LIMIT:g} s")
+        self.fails(toys, "no answer for n03", f"{TIMES.start:g} s")
 
     def test_a_node_cannot_join(self) -> None:
         toys = Toys(6)
@@ -220,13 +261,13 @@ class BadDemoTests(SynchronousTestCase):
     def test_a_node_never_joins(self) -> None:
         toys = Toys(6)
         toys.net.deaf["join"] = {5}
-        self.fails(toys, "no answer for n05", f"{scenario.JOIN_LIMIT:g} s")
+        self.fails(toys, "no answer for n05", f"{TIMES.join:g} s")
 
     def test_nobody_makes_links(self) -> None:
         """A star is whole, but would not survive the loss of its middle."""
         toys = Toys(6)
         toys.net.heals = False
-        self.fails(toys, "4 links each", "n02, n03, n04 and 2 more", f"{scenario.MESH_LIMIT:g} s")
+        self.fails(toys, "4 links each", "n02, n03, n04 and 2 more", f"{TIMES.mesh:g} s")
 
     def test_the_mesh_does_not_heal(self) -> None:
         """Whoever has too few links after the loss is named."""
@@ -265,11 +306,48 @@ class BadDemoTests(SynchronousTestCase):
         self.assertTrue(report.ok)
         self.assertTrue(toys.net.clock.seconds() < 10)
 
+    def test_a_node_is_lost(self) -> None:
+        """One that was not sent away: nothing more is waited for."""
+        for seconds in (0.0, 0.2, 0.35, 0.5):
+            toys = Toys(6)
+            toys.net.lost = {(number, 0) for number in range(7)}
+            results: list[object] = []
+            toys.begin().addBoth(results.append)
+            toys.turn(seconds)
+            toys.scenario.lost(toys.net.nodes[2], "is gone: it was ended by signal 9")
+            toys.turn(1.5)
+            report = toys.scenario.report
+            self.assertEqual(results, [report], seconds)
+            self.assertEqual(report.problem, "n03 is gone: it was ended by signal 9")
+            self.assertFalse(report.ok)
+
+    def test_a_node_is_lost_in_the_last_moment(self) -> None:
+        """Everybody has everything, but that is no demo that went well."""
+        toys = Toys(6)
+        rest = toys.scenario._rest
+
+        async def last() -> None:
+            await rest()
+            if len(toys.scenario.report.broadcasts) == 2:
+                toys.scenario.lost(toys.net.nodes[5], "is gone")
+
+        self.patch(toys.scenario, "_rest", last)
+        report = toys.run()
+        self.assertEqual((report.got, report.expected), (8, 8))
+        self.assertEqual((report.ok, report.problem), (False, "n06 is gone"))
+
+    def test_a_node_cannot_be_prepared(self) -> None:
+        """To send; the reason is its own."""
+        toys = Toys(6, make=ToyThatPrepares)
+        toys.net.broken["prepare"] = {6}
+        self.fails(toys, "n06 cannot send", "prepare is broken")
+        self.assertEqual(toys.scenario.report.broadcasts, [])
+
     def test_a_send_never_ends(self) -> None:
         """Nor does the demo wait for it for ever."""
         toys = Toys(6)
         toys.net.deaf["send"] = {6}
-        self.fails(toys, "no answer for n06", f"{scenario.SPREAD_LIMIT:g} s")
+        self.fails(toys, "no answer for n06", f"{TIMES.spread:g} s")
 
 
 class StoppedDemoTests(SynchronousTestCase):

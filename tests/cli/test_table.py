@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from py2p_twisted.cli.report import Progress, Report, Row, Step
+from py2p_twisted.cli.report import PROCESSES, Progress, Report, Row, Step
 from py2p_twisted.cli.table import LOOKS, Line, clip, frame, length, paint
 from py2p_twisted.cli.terminal import LEAST_COLUMNS, LEAST_LINES
 from tests.cli.samples import begun, good, receive, stuck
@@ -25,6 +25,20 @@ def seen(report: Report, width: int = 80, height: int | None = None) -> list[str
 def looks(report: Report, text: str) -> set[str]:
     """How all spans look that say this."""
     return {look for line in frame(report, 80) for span, look in line if span.strip() == text}
+
+
+def killed(nodes: int) -> Report:
+    """A good demo with processes."""
+    report = good(nodes)
+    report.sort = PROCESSES
+    return report
+
+
+def begun_killed() -> Report:
+    """Its beginning."""
+    report = begun(12)
+    report.sort = PROCESSES
+    return report
 
 
 def spoilt() -> Report:
@@ -46,6 +60,7 @@ REPORTS = {
     "many": good(100),
     "stuck": stuck(12),
     "spoilt": spoilt(),
+    "killed": killed(12),
 }
 
 
@@ -88,6 +103,30 @@ class WidthTests(SynchronousTestCase):
         self.assertEqual(rows[50], "n04       4    1.5 ms    0.8 ms  alive")
         self.assertEqual(rows[46], rows[50])
         self.assertEqual(rows[39], "n04       4    1.5    0.8  alive")
+
+    def test_processes(self) -> None:
+        """They are called so, and killed; on every width all of that can be read."""
+        lines = seen(killed(8), 79)
+        self.assertEqual(lines[0], f"{'py2p demo: 8 processes over TCP on 127.0.0.1':74}2.5 s")
+        self.assertEqual(
+            lines[2], "n01   127.0.0.1:40001           1.5 ms via n08                    killed -9"
+        )
+        for width in WIDTHS:
+            lines = seen(killed(12), width)
+            self.assertEqual(
+                [line.endswith("killed -9") for line in lines[2:5]], [True, True, False]
+            )
+            self.assertEqual(seen(begun_killed(), width)[1], lines[1])
+
+    def test_what_a_latency_includes(self) -> None:
+        """Where that is not the network alone it stands above the verdict, once there is one."""
+        for width in (39, 79):
+            lines = seen(killed(8), width)
+            at = lines.index("", lines.index("") + 1)
+            text = " ".join(lines[at + 1 :])
+            self.assertEqual(text, f"{PROCESSES.note} {killed(8).verdict}")
+            self.assertNotIn("program", " ".join(seen(begun_killed(), width)))
+            self.assertNotIn("program", " ".join(seen(good(8), width)))
 
     def test_each_width_shows_every_cell_whole(self) -> None:
         """No node loses its state to the right margin."""
@@ -220,10 +259,12 @@ class CellTests(SynchronousTestCase):
         self.assertRegex(self.row(begun(12), "n01"), r"^n01 +127\.0\.0\.1:40001 +4 +alive$")
 
     def test_before_it_listens(self) -> None:
-        """It has no address yet."""
+        """There is nothing but its name; a little later there is more."""
         report = begun(3)
         report.rows[0] = Row("n01", None, 0, True)
-        self.assertRegex(self.row(report, "n01"), r"^n01 +0 +alive$")
+        self.assertEqual(seen(report, 100)[2], "n01")
+        report.rows[0] = Row("n01", ("127.0.0.1", 40001), 0, True)
+        self.assertRegex(self.row(report, "n01"), r"^n01 +127\.0\.0\.1:40001 +0 +alive$")
 
     def test_waiting(self) -> None:
         """A broadcast is under way."""

@@ -47,9 +47,9 @@ class ToyNet:
         self.restless = False
         self.most_links = 4
 
-    def make_node(self) -> ToyNode:
+    def make_node(self, make: type[ToyNode] | None = None) -> ToyNode:
         """One more toy."""
-        node = ToyNode(self, len(self.nodes) + 1)
+        node = (make or ToyNode)(self, len(self.nodes) + 1)
         self.nodes.append(node)
         return node
 
@@ -163,6 +163,25 @@ class ToyNode:
         return self.net.after("leave", self, lambda: None)
 
 
+class ToyThatPrepares(ToyNode):
+    """
+    A toy that needs time before it can send.
+
+    :ivar takes: so many seconds.
+    :ivar prepared: how often it was told to.
+    """
+
+    takes = 5.0
+    prepared = 0
+
+    def prepare(self) -> Deferred[Any]:
+        self.prepared += 1
+        done: Deferred[Any] = Deferred()
+        ready = self.net.after("prepare", self, lambda: None)
+        self.net.clock.callLater(self.takes, ready.chainDeferred, done)
+        return done
+
+
 class Notebook:
     """
     A view that writes everything down.
@@ -186,12 +205,16 @@ class Notebook:
 class Toys:
     """A scenario with toys, ready to run."""
 
-    def __init__(self, nodes: int = 6, *, seed: int = 0, hold: float = 0.0) -> None:
+    def __init__(self, nodes: int = 6, *, make: type[ToyNode] | None = None, **plan: Any) -> None:
+        """
+        :param make: what sort of toys.
+        :param plan: see `Plan`.
+        """
         self.net = ToyNet()
         self.view = Notebook(self.net.clock)
         self.scenario = Scenario(
-            Plan(nodes, seed=seed, hold=hold),
-            self.net.make_node,
+            Plan(nodes, **plan),
+            lambda: self.net.make_node(make),
             self.net.clock,
             self.view,
             self.net.clock.seconds,

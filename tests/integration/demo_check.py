@@ -7,9 +7,11 @@ terminal of ``tests.cli``, so that a test sees what a reader would.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import secrets
 import select
 import signal
 import socket
@@ -37,13 +39,20 @@ except ImportError as error:  # Windows
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Seconds that anything may take before a test fails.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 _COMMAND = [sys.executable, "-m", "py2p_twisted"]
 _DEMO = [*_COMMAND, "demo"]
+_TWIST = ["-m", "twisted"]
 _VERDICT = re.compile(
     r"verdict: PASS, (\d+) of (\d+) deliveries, 0 duplicates shown, worst latency (\d+\.\d) ms$"
 )
+#: What all processes of a test's demo are known by: they inherit it.
+_MARK = "PY2P_DEMO_TEST"
+
+#: The line after which processes are started.
+_STARTING = "start: starting"
+
 _RECEIPT = re.compile(r" (n\d+) at (127\.0\.0\.1:\d+) has it after +(\d+\.\d) ms, from (n\d+)$")
 
 
@@ -101,12 +110,14 @@ def demo(*options: str, **how: Any) -> Ended:
 
 
 class DemoTestCase(SynchronousTestCase):
-    def popen(self, *options: str, **how: Any) -> subprocess.Popen[str]:
+    def popen(
+        self, *options: str, env: dict[str, str] | None = None, **how: Any
+    ) -> subprocess.Popen[str]:
         """Start a demo that will be gone when the test ends."""
         process = subprocess.Popen(
             [*_DEMO, *options],
             cwd=ROOT,
-            env=environment(),
+            env=env or environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -350,12 +361,201 @@ class SignalTests(DemoTestCase):
         self.assertEqual(process.stderr.read(), "py2p demo: interrupted\n")
 
 
+class ProcessesTests(DemoTestCase):
+    """
+    ``--processes``: the nodes are real ``twist py2p`` processes.
+
+    Whatever happens to the demo, none of them may outlive it.
+    """
+
+    if not os.path.exists("/proc/self/environ"):
+        skip = "processes are found in /proc"
+
+    def setUp(self) -> None:
+        mark = f"{_MARK}={secrets.token_hex(8)}"
+        self.mark = mark.encode("ascii")
+        self.environment = environment(**dict([mark.split("=")]))
+        self.addCleanup(self.kill_all)
+
+    def all(self) -> dict[int, list[str]]:
+        """The demo and all processes that come from it: their numbers and arguments."""
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark in (place / "environ").read_bytes().split(b"\0"):
+                    line = (place / "cmdline").read_bytes().decode("utf-8", "replace")
+                    found[int(place.name)] = line.split("\0")[:-1]
+            except OSError:
+                pass  # it has ended meanwhile, or is another user's
+        return found
+
+    def nodes(self) -> dict[int, list[str]]:
+        """The nodes among them."""
+        return {number: line for number, line in self.all().items() if line[1:4] == ["-P", *_TWIST]}
+
+    def kill_all(self) -> None:
+        """For a test that has failed."""
+        for number in self.all():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+    def some_start(self) -> None:
+        """Wait until there are some."""
+        until = time.monotonic() + PATIENCE
+        while len(self.nodes()) < 2:
+            assert time.monotonic() < until, "none has started"
+            time.sleep(0.02)
+
+    def nobody_is_left(self, moment: str) -> None:
+        """All of them end."""
+        left = None
+        until = time.monotonic() + PATIENCE
+        while left != {} and time.monotonic() < until:
+            time.sleep(0.02)
+            left = self.all()
+        self.assertEqual(left, {}, moment)
+
+    def start(self, *options: str, **how: Any) -> subprocess.Popen[str]:
+        """Start a demo with processes."""
+        return self.popen("--processes", *options, env=self.environment, **how)
+
+    def test_eight_processes(self) -> None:
+        """All that is said is true; two are gone in the end, of kill -9."""
+        process = self.start()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.assertRegex(
+            process.stdout.readline(),
+            r"py2p demo: 8 processes of twist py2p over TCP on 127\.0\.0\.1 \(--seed \d+\)$",
+        )
+        self.assertIn("includes the start of a program", process.stdout.readline())
+        lines = [self.line(process, "join: joining")]
+        there = self.nodes()
+        self.assertEqual(len(there), 8)
+        joins = [[word for word in line if word.startswith("--join=")] for line in there.values()]
+        where = lines[0].rpartition(" ")[2].strip()
+        self.assertEqual(sorted(joins), [[], *[[f"--join={where}"]] * 7])
+        lines.append(self.line(process, "drop: kill -9 "))
+        names = re.findall(r"n\d+", lines[-1])
+        self.line(process, " a node, ")
+        left = self.nodes()
+        self.assertEqual(len(left), 6)
+        self.assertTrue(left.keys() < there.keys())
+        rest = process.stdout.read().splitlines()
+        self.assertEqual((process.wait(PATIENCE), process.stderr.read()), (0, ""), rest)
+        receipts = [found for found in map(_RECEIPT.search, rest) if found]
+        self.assertEqual(len({found[1] for found in receipts}), 5)
+        self.assertEqual(len(receipts), 5)
+        self.assertFalse({found[1] for found in receipts} & set(names))
+        verdict = _VERDICT.search(rest[-1])
+        assert verdict, rest[-1]
+        self.assertEqual(verdict.groups()[:2], ("12", "12"))
+        self.nobody_is_left("the end")
+
+    def test_json(self) -> None:
+        """With TLS; and what comes in is counted, as far as logs tell."""
+        done = demo("--processes", "--nodes", "5", "--tls", "--json", env=self.environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = json.loads(done.stdout)
+        self.assertEqual((told["ok"], told["processes"], told["transport"]), (True, True, "TLS"))
+        self.assertEqual(told["deliveries"], {"got": 6, "expected": 6})
+        states = [node["state"] for node in told["nodes"]]
+        self.assertEqual(states.count("dropped"), 2)
+        # Everybody is linked with everybody: each link brings a copy, or the first of them.
+        first, second = told["broadcasts"]
+        self.assertEqual(told["healing"]["links_before"], 10)
+        self.assertEqual(first["copies_dropped_on_links"], 4 * 3)
+        self.assertEqual(second["copies_dropped_on_links"], 2 * 1)
+        neighbours = {node["node"] for node in told["nodes"]}
+        for sent in (first, second):
+            for receipt in sent["receipts"]:
+                self.assertIn(receipt["via"], neighbours - {receipt["node"]})
+                self.assertGreater(receipt["ms"], 0)
+        self.nobody_is_left("the end")
+
+    def check(
+        self, number: signal.Signals, code: int, *moments: str, times: int = 1, told: str = ""
+    ) -> None:
+        """It ends by a signal, and all processes with it."""
+        for moment in moments:
+            process = self.start("--nodes", "4")
+            assert process.stderr is not None
+            self.line(process, moment)
+            if moment == _STARTING:
+                self.some_start()
+            for _ in range(times):
+                process.send_signal(number)
+            self.assertEqual(process.wait(PATIENCE), code, moment)
+            self.assertEqual(process.stderr.read(), told, moment)
+            self.nobody_is_left(moment)
+
+    def test_sigint(self) -> None:
+        """Whatever it is at."""
+        told = "py2p demo: interrupted\n"
+        moments = ("processes of", _STARTING, "join: joining", "broadcast:", "heal: waiting")
+        self.check(signal.SIGINT, 130, *moments, told=told)
+
+    def test_impatience(self) -> None:
+        """Of somebody who presses Ctrl-C again and again."""
+        told = "py2p demo: interrupted\n"
+        self.check(signal.SIGINT, 130, "join: joining", "heal: waiting", times=3, told=told)
+
+    def test_sigterm(self) -> None:
+        self.check(signal.SIGTERM, 143, "broadcast:", told="py2p demo: terminated\n")
+
+    def test_killed_itself(self) -> None:
+        """With -9, or by a signal that nobody expects: somebody cleans up."""
+        self.check(signal.SIGKILL, -signal.SIGKILL, _STARTING, "heal: waiting")
+        self.check(signal.SIGHUP, -signal.SIGHUP, "join: joining")
+
+    def test_the_reader_goes(self) -> None:
+        """A pipe that is closed ends the demo, and them."""
+        process = self.start("--nodes", "3")
+        assert process.stdout is not None
+        self.line(process, "join: joining")
+        process.stdout.close()
+        self.assertEqual(process.wait(PATIENCE), 1)
+        self.nobody_is_left("the pipe is closed")
+
+    def test_somebody_else_kills_a_node(self) -> None:
+        """Then the demo fails and says so; it does not wait for what cannot come."""
+        process = self.start("--nodes", "6")
+        assert process.stdout is not None
+        self.line(process, "join: joining")
+        os.kill(max(self.nodes()), signal.SIGKILL)
+        rest = process.stdout.read()
+        self.assertEqual(process.wait(PATIENCE), 1, rest)
+        self.assertRegex(rest, r"NOT REACHED: n\d+ .*: twist py2p was ended by signal 9\n")
+        self.assertIn("verdict: FAIL", rest.splitlines()[-1])
+        self.nobody_is_left("the end")
+
+    def test_processes_that_cannot_start(self) -> None:
+        """What they have written to standard error says why."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        (folder / "msgpack.py").write_text("raise RuntimeError('no msgpack today')\n")
+        # The demo itself imports it as well, but from where it is.
+        search = os.pathsep.join([str(folder), self.environment["PYTHONPATH"]])
+        code = (
+            "import sys, msgpack; from py2p_twisted import cli; "
+            f"import os; os.environ['PYTHONPATH'] = {search!r}; sys.exit(cli.main())"
+        )
+        (done,) = run(
+            [sys.executable, "-c", code, "demo", "--processes", "--nodes", "3"],
+            env=self.environment,
+        )
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn("NOT REACHED: n01 cannot listen: ", done.stdout)
+        self.nobody_is_left("the end")
+
+
 class UsageTests(DemoTestCase):
     def test_wrong_usage(self) -> None:
         """Exit code 2, one line, at once."""
         words = {
             "demo --nodes 1": "from 3 to 200",
             "demo --nodes x": "from 3 to 200",
+            "demo --nodes 65 --processes": "from 3 to 64",
             "dmo": "'demo'",
             "": "COMMAND",
         }
@@ -502,6 +702,18 @@ class TerminalTests(DemoTestCase):
         self.check(running, 12)
         self.assertEqual(running.terminal.looks, set())
         self.assertTrue([text for text in running.seen if "... 2 more nodes:" in "\n".join(text)])
+
+    def test_processes(self) -> None:
+        """The same table; it says how they went, and how to read the latencies."""
+        running = self.start(80, 24, "--processes")
+        running.watch("..  heal")
+        shown = running.terminal.text
+        self.assertIn("8 processes over TCP", shown[0])
+        self.assertEqual(len([line for line in shown if line.endswith("killed -9")]), 2)
+        self.assertEqual(running.end(), 0)
+        self.assertEqual((running.terminal.wraps, running.terminal.above), (0, []))
+        self.assertIn("includes the start of a program", running.terminal.text[-2])
+        self.assertRegex(running.terminal.text[-1], _VERDICT)
 
     def test_many_nodes(self) -> None:
         """More than the screen has lines; at the end each of them is shown."""

@@ -1,0 +1,170 @@
+"""
+A member for as long as a command runs.
+
+It listens nowhere: it joins through nodes that are there, is not told to anybody, and is not
+missed when it has gone. Its links are closed in good order, so it knows whether a neighbour
+has read all that it was sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from py2p_twisted.cli.running import CommandFailed
+from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
+from py2p_twisted.daemon.options import BY_NAME, address, seconds, show_address
+from py2p_twisted.errors import LinkError, NetworkMismatch
+from py2p_twisted.net import MeshService
+
+#: The node that is joined through when no other is named: one on this machine.
+DEFAULT_JOIN: Final = "127.0.0.1:4444"
+
+#: Seconds that joining may take, unless told otherwise.
+TIMEOUT: Final = 10.0
+
+
+def option(name: str) -> Callable[[str], Any]:
+    """An ``argparse`` type that reads what `daemon.options` has under this name."""
+    return typed(BY_NAME[name].read, BY_NAME[name].example)
+
+
+def typed(read: Callable[[Any], Any], example: str) -> Callable[[str], Any]:
+    """An ``argparse`` type whose errors say what was expected, and give an example."""
+
+    def take(value: str) -> Any:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"expected {error}, for example {example}, not {value!r}"
+            ) from error
+
+    return take
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command needs that joins a network."""
+    group = parser.add_argument_group("which network")
+    group.add_argument(
+        "--join",
+        "-j",
+        action="append",
+        type=option("join"),
+        metavar="HOST:PORT",
+        help=f"a node to join through (may be repeated, default: {DEFAULT_JOIN})",
+    )
+    group.add_argument(
+        "--network",
+        type=option("network"),
+        default=BY_NAME["network"].default,
+        metavar="NAME",
+        help="the network's name (default: %(default)s)",
+    )
+    group.add_argument("--tls", action="store_true", help="the network's links are encrypted")
+    group.add_argument(
+        "--timeout",
+        type=typed(seconds, "5"),
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="how long joining may take (default: %(default)g)",
+    )
+
+
+class Member:
+    """
+    A member of a network, joined and left again.
+
+    :ivar service: the node.
+    """
+
+    def __init__(self, reactor: Any, name: str, options: argparse.Namespace, **limits: Any) -> None:
+        """
+        :param name: the command's, for what it says meanwhile.
+        :param limits: see `Settings`.
+        """
+        self._reactor = reactor
+        self._name = name
+        self._join: list[Address] = options.join or [address(DEFAULT_JOIN)]
+        self._timeout: float = options.timeout
+        self.service = MeshService(
+            reactor,
+            Network(options.network, SSL if options.tls else PLAINTEXT),
+            listen=(),
+            **limits,
+        )
+
+    async def join(self) -> str:
+        """
+        Join, trying again until the time is over.
+
+        :return: through whom.
+        :raises CommandFailed: nobody could be joined through.
+        """
+        service = self.service
+        await service.start()
+        problems: dict[Address, Exception] = {}
+        outcome: Deferred[None] = Deferred()
+
+        def decided(_: object = None) -> None:
+            if not outcome.called:
+                outcome.callback(None)
+
+        def note(failure: Failure, where: Address) -> None:
+            problem = cast(Exception, failure.value)
+            problems[where] = problem
+            if hopeless():
+                decided()
+            elif not outcome.called and not isinstance(problem, _FINAL):
+                shown = show_address(where)
+                text = str(problem) if shown in str(problem) else f"{shown}: {problem}"
+                print(
+                    f"{self._name}: {text} (trying again, {self._timeout:g} s in all)",
+                    file=sys.stderr,
+                )
+
+        def hopeless() -> bool:
+            return [type(one) in _FINAL for one in problems.values()] == [True] * len(self._join)
+
+        service.when_connected().addCallbacks(decided, lambda _: None)
+        for one in self._join:
+            service.connect(*one).addErrback(note, one)
+        timer = self._reactor.callLater(self._timeout, decided)
+        try:
+            await outcome
+        finally:
+            if timer.active():
+                timer.cancel()
+        if service.routing_table:
+            link = next(iter(service.routing_table.values()))
+            return str(link.owner.peer_name)
+        raise CommandFailed(
+            self._why_not(problems, "" if hopeless() else f" within {self._timeout:g} s")
+        )
+
+    def _why_not(self, problems: Mapping[Address, Exception], when: str) -> str:
+        where = " or ".join(show_address(one) for one in self._join)
+        advice = "is a node running there (py2p node)? Name another one with --join=HOST:PORT"
+        if any(isinstance(one, NetworkMismatch) for one in problems.values()):
+            advice = "it is a node of another network, see --network"
+        elif any(isinstance(one, LinkError) for one in problems.values()):
+            advice = "is it a node of this network, and is --tls right?"
+        return f"could not join through {where}{when}: {advice}"
+
+    async def leave(self) -> bool:
+        """
+        Say goodbye.
+
+        :return: whether some neighbour has read all that it was sent.
+        """
+        await self.service.stopService()
+        return bool(self.service.factory.parted)
+
+
+#: What trying again does not change.
+_FINAL: Final = (NetworkMismatch,)

@@ -1,0 +1,128 @@
+"""
+``py2p node``: a node in front, with the options of ``twistd py2p``.
+
+Where ``twistd`` and ``twist`` are not on the path (pipx and uv put only ``py2p`` there), and
+for trying things out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    textFileLogObserver,
+)
+
+from py2p_twisted.cli.running import CommandFailed, Interrupted
+from py2p_twisted.cli.running import run as run_reactor
+from py2p_twisted.daemon.configuration import Configuration, ConfigurationError, configure
+from py2p_twisted.daemon.options import EXAMPLES, OPTIONS
+from py2p_twisted.errors import CannotStart
+
+DESCRIPTION = """\
+Run one node of a mesh network, in front, until it is told to stop (Ctrl-C or
+SIGTERM): it listens, joins, relays, and stays joined. Events are logged to
+standard error. "twist py2p" and "twistd py2p" take the same options.
+"""
+
+_LEVELS = ("debug", "info", "warn", "error", "critical")
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to a parser's commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "node",
+        help="run a node: listen, join, relay, and stay joined",
+        description=DESCRIPTION,
+        epilog=EXAMPLES.format(command="py2p node"),
+    )
+    for option in OPTIONS:
+        names = [f"--{option.name}"] + ([f"-{option.short}"] if option.short else [])
+        details: dict[str, Any] = {"help": option.description.replace("%", "%%")}
+        if option.is_switch:
+            details |= {"action": "store_const", "const": True}
+        else:
+            details |= {"metavar": option.metavar, "action": "append" if option.repeat else "store"}
+        parser.add_argument(*names, **details)
+    group = parser.add_argument_group("the log")
+    group.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        help="text, or one JSON object a line (default: text on a terminal, else json)",
+    )
+    group.add_argument(
+        "--log-level",
+        choices=_LEVELS,
+        default="info",
+        metavar="LEVEL",
+        help=f"the least level that is logged: {', '.join(_LEVELS)} (default: %(default)s)",
+    )
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """
+    Run the node until it is told to stop.
+
+    :return: 0.
+    """
+    given = {
+        option.name: value
+        for option in OPTIONS
+        if (value := getattr(options, option.name.replace("-", "_"))) is not None
+    }
+    try:
+        configuration = configure(given)
+    except ConfigurationError as error:
+        options.parser.error(str(error))
+    if options.check:
+        print(configuration.report())
+        return 0
+    log_format = options.log_format or ("text" if sys.stderr.isatty() else "json")
+    observer = _observer(log_format, options.log_level)
+
+    def work(reactor: Any) -> Coroutine[Deferred[Any], Any, None]:
+        return stay(reactor, configuration)
+
+    with suppress(Interrupted):  # which is how a node ends
+        run_reactor(work, observer=observer)
+    return 0
+
+
+async def stay(reactor: Any, configuration: Configuration) -> None:
+    """
+    Start a node, and stop it when this is cancelled.
+
+    :raises CommandFailed: it cannot be started.
+    """
+    # Not with the module: whoever wants another command need not wait for it.
+    from py2p_twisted.daemon.start import make_service
+
+    try:
+        service = make_service(reactor, configuration)
+        service.privilegedStartService()
+        service.startService()
+    except CannotStart as error:
+        raise CommandFailed(str(error)) from error
+    try:
+        with suppress(CancelledError):
+            await Deferred()
+    finally:
+        await service.stopService()
+
+
+def _observer(log_format: str, level: str) -> Any:
+    from py2p_twisted.daemon.logs import json_lines, quiet
+
+    text = log_format == "text"
+    observer = quiet(textFileLogObserver(sys.stderr)) if text else json_lines(sys.stderr)
+    least = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    return FilteringLogObserver(observer, [least])

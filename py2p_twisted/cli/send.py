@@ -1,0 +1,169 @@
+"""
+``py2p send``: one message, or one for each line of standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Coroutine, Iterable
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import Deferred
+
+from py2p_twisted.cli.lines import FileLines, Reader
+from py2p_twisted.cli.member import Member, add_options, typed
+from py2p_twisted.cli.running import CommandFailed
+from py2p_twisted.cli.running import run as run_reactor
+from py2p_twisted.core import flags
+from py2p_twisted.daemon import plainjson
+from py2p_twisted.daemon.options import number
+from py2p_twisted.errors import LocalError
+
+DESCRIPTION = """\
+Join a network for a moment and send a message to everybody in it. Every
+argument is a packet of text; "-" stands for what standard input holds, and so
+does no argument at all.
+
+Ends with exit code 0 when a neighbour has read it all: from there it goes its
+way. With 1 when nobody could be joined, or a link broke before that; what was
+sent may have arrived all the same.
+"""
+
+EXAMPLES = """\
+examples:
+  py2p send storm north
+  df -h | py2p send --join=192.0.2.7:4444 "disk report" -
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to a parser's commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "send",
+        help="send a message to everybody",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "packets", nargs="*", metavar="PACKET", help='a packet; "-" is standard input'
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--lines", action="store_true", help="one message for each line of standard input"
+    )
+    how.add_argument(
+        "--json",
+        action="store_true",
+        help="the same, where each line is a JSON array of packets (as listen --json prints them)",
+    )
+    parser.add_argument(
+        "--whisper",
+        action="store_true",
+        help="only to the node that is joined through, which keeps it to itself",
+    )
+    parser.add_argument(
+        "--type",
+        type=typed(number(flags.FIRST_FREE, 2**63 - 1), "48"),
+        default=flags.BROADCAST,
+        metavar="N",
+        help=f"the message's type, from {flags.FIRST_FREE} on: for handlers (default: none)",
+    )
+    add_options(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """
+    Send.
+
+    :return: 0 when a neighbour has read it.
+    """
+    streaming = options.lines or options.json
+    if streaming and options.packets:
+        options.parser.error("--lines and --json take messages from standard input, not arguments")
+    if options.packets.count("-") > 1:
+        options.parser.error('standard input can be one packet: give "-" once')
+    if not options.packets and sys.stdin.isatty() and not streaming:
+        options.parser.error("nothing to send: give packets, or pipe something in")
+    packets = [] if streaming else packets_of(options.packets or ["-"], sys.stdin.buffer)
+
+    def work(reactor: Any) -> Coroutine[Deferred[Any], Any, None]:
+        if streaming:
+            return _send_lines(reactor, options, FileLines(sys.stdin.fileno()))
+        return _send(reactor, options, [packets])
+
+    run_reactor(work)
+    return 0
+
+
+def packets_of(arguments: Iterable[str], stdin: BinaryIO) -> list[str | bytes]:
+    """The packets that arguments stand for. What is no UTF-8 becomes a packet of bytes."""
+    return [as_packet(stdin.read()) if one == "-" else _as_typed(one) for one in arguments]
+
+
+def as_packet(data: bytes) -> str | bytes:
+    """Text without its last line break, where it is text."""
+    try:
+        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        return data
+
+
+def _as_typed(argument: str) -> str | bytes:
+    try:
+        argument.encode("utf-8")
+    except UnicodeEncodeError:
+        # What was typed is no UTF-8; Python keeps its bytes as surrogates.
+        return argument.encode("utf-8", "surrogateescape")
+    return argument
+
+
+async def _send(reactor: Any, options: argparse.Namespace, messages: list[list[Any]]) -> None:
+    member = Member(reactor, "py2p send", options, max_outgoing=0)
+    try:
+        await member.join()
+        for packets in messages:
+            await _give(member, options, packets)
+    finally:
+        arrived = await member.leave()
+    _require(arrived)
+
+
+async def _send_lines(reactor: Any, options: argparse.Namespace, stdin: FileLines) -> None:
+    member = Member(reactor, "py2p send", options, max_outgoing=0)
+    reader = Reader(reactor, stdin.readline)
+    try:
+        await member.join()
+        count = 0
+        while line := await reader.next():
+            count += 1
+            if not options.json:
+                await _give(member, options, [as_packet(line)])
+            elif line.strip():
+                try:
+                    packets = plainjson.loads(line.decode("utf-8"))
+                except ValueError as error:
+                    raise CommandFailed(f"line {count} of standard input: {error}") from error
+                await _give(member, options, packets)
+    finally:
+        arrived = await member.leave()
+    if count:
+        _require(arrived)
+
+
+async def _give(member: Member, options: argparse.Namespace, packets: list[Any]) -> None:
+    flag = flags.WHISPER if options.whisper else flags.BROADCAST
+    if not member.service.routing_table:
+        raise CommandFailed("the link is lost: send again, to another node (--join=HOST:PORT)")
+    try:
+        await member.service.send(*packets, flag=flag, type=options.type)
+    except LocalError as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _require(arrived: bool) -> None:
+    if not arrived:
+        raise CommandFailed(
+            "the link broke before everything was read: some of it may have arrived; send again"
+        )

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import (
@@ -23,9 +23,12 @@ from twisted.logger import (
 
 from py2p_twisted.cli.running import CommandFailed, Interrupted
 from py2p_twisted.cli.running import run as run_reactor
-from py2p_twisted.daemon.configuration import Configuration, ConfigurationError, configure
+from py2p_twisted.daemon.configuration import ConfigurationError, configure
 from py2p_twisted.daemon.options import EXAMPLES, OPTIONS
 from py2p_twisted.errors import CannotStart
+
+if TYPE_CHECKING:
+    from py2p_twisted.daemon.node import NodeService
 
 DESCRIPTION = """\
 Run one node of a mesh network, in front, until it is told to stop (Ctrl-C or
@@ -89,26 +92,31 @@ def run(options: argparse.Namespace) -> int:
     log_format = options.log_format or ("text" if sys.stderr.isatty() else "json")
     observer = _observer(log_format, options.log_level)
 
-    def work(reactor: Any) -> Coroutine[Deferred[Any], Any, None]:
-        return stay(reactor, configuration)
+    # Not with the module: whoever wants another command need not wait for them.
+    from twisted.internet import reactor
+
+    from py2p_twisted.daemon.start import make_service
+
+    try:
+        service = make_service(reactor, configuration)
+    except CannotStart as error:
+        raise CommandFailed(str(error)) from error
+
+    def work(_: Any) -> Coroutine[Deferred[Any], Any, None]:
+        return stay(service)
 
     with suppress(Interrupted):  # which is how a node ends
         run_reactor(work, observer=observer)
     return 0
 
 
-async def stay(reactor: Any, configuration: Configuration) -> None:
+async def stay(service: NodeService) -> None:
     """
     Start a node, and stop it when this is cancelled.
 
     :raises CommandFailed: it cannot be started.
     """
-    # Not with the module: whoever wants another command need not wait for it.
-    from py2p_twisted.daemon.start import make_service
-
     try:
-        service = make_service(reactor, configuration)
-        service.privilegedStartService()
         service.startService()
     except CannotStart as error:
         raise CommandFailed(str(error)) from error

@@ -27,6 +27,11 @@ SSL = "SSL"
 Address = tuple[str, int]
 
 
+def address_text(host: str, port: int) -> str:
+    """An address as it is typed: one of IPv6 stands in brackets, ``[2001:db8::7]:4444``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True)
 class Network:
     """

@@ -20,9 +20,8 @@ from twisted.python.failure import Failure
 
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message
-from py2p_twisted.core.network import PLAINTEXT
+from py2p_twisted.core.network import PLAINTEXT, address_text
 from py2p_twisted.daemon.configuration import Configuration
-from py2p_twisted.daemon.options import show_address
 from py2p_twisted.daemon.programs import Programs
 from py2p_twisted.errors import BadArgument, CannotStart
 from py2p_twisted.net.reports import printable
@@ -127,7 +126,7 @@ class NodeService(MeshService):
         _log.info(
             "listening on {listening} in network {network} ({encryption}), " + told,
             event="listening", listening=listening or "no port", network=self.network.name,
-            encryption=self.network.encryption, address=show_address(self.address),
+            encryption=self.network.encryption, address=address_text(*self.address),
             node=self.id.decode("ascii"),
         )  # fmt: skip
         if self.network.encryption == PLAINTEXT and _is_public(self.address[0]):
@@ -195,7 +194,7 @@ def _endpoint_text(where: Any) -> str:
     host = getattr(where, "host", None)
     if host is None:
         return str(where)
-    return f"[{host}]:{where.port}" if ":" in host else f"{host}:{where.port}"
+    return address_text(host, where.port)
 
 
 def _is_public(host: str) -> bool:

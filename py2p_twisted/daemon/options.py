@@ -18,7 +18,7 @@ from twisted.internet.abstract import isIPv6Address
 from twisted.internet.endpoints import serverFromString
 
 from py2p_twisted.core.connection import read_address
-from py2p_twisted.core.network import Address
+from py2p_twisted.core.network import Address, address_text
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import BadArgument
 
@@ -263,9 +263,7 @@ def limits() -> dict[str, int | float]:
 def show_address(value: Address) -> str:
     """A host and a port as they are typed."""
     host, port = value
-    if ":" in host:
-        host = f"[{host}]"
-    return f"{host}:{port}" if port else host
+    return address_text(host, port) if port else address_text(host, 0).removesuffix(":0")
 
 
 def show_switch(value: bool) -> str:

@@ -18,8 +18,8 @@ No shell is involved, so nothing in a message can be taken for a command; what t
 makes of its input is its own affair. What it prints is logged.
 
 So many run at once, so many messages wait; when one more comes the oldest is lost, which
-is logged as a gap. A program that takes too long is told to end, and then made to. The
-mesh waits for none of this: messages go on before any program is started.
+is logged as a gap. A program that takes too long is told to end, and then made to; what it
+has started itself is not, so a shell script had better end with ``exec``. The mesh waits for none of this: messages go on before any program is started.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ then ``twistd`` in the background says the same as in front.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -47,38 +49,51 @@ def check(reactor: Any, configuration: Configuration) -> None:
         raise CannotStart(
             f"--exec={command[0]}: no such program, or it is not executable; give its whole path"
         )
-    for description in configuration["listen"]:
-        try:
-            endpoint = server_from_description(reactor, description, None)
-        except Exception as error:
-            # Of other packages' types as well, which may raise anything.
-            raise CannotStart(f"--listen={description}: {error}") from error
-        _try_port(endpoint)
+    ours: dict[int, str] = {}
+    with ExitStack() as probes:
+        for description in configuration["listen"]:
+            try:
+                endpoint = server_from_description(reactor, description, None)
+            except Exception as error:
+                # Of other packages' types as well, which may raise anything.
+                raise CannotStart(f"--listen={description}: {error}") from error
+            _try_port(endpoint, description, ours, probes)
     without = [one for one in configuration["listen"] if one.startswith("unix:")]
     if without and len(without) == len(configuration["listen"]) and not configuration["advertise"]:
         raise CannotStart(NO_ADDRESS)
 
 
-def _try_port(endpoint: IStreamServerEndpoint) -> None:
+def _try_port(
+    endpoint: IStreamServerEndpoint, description: str, ours: dict[int, str], probes: ExitStack
+) -> None:
     """
-    Take a TCP port for a moment.
+    Take a TCP port, until all have been tried.
 
-    :raises CannotStart: somebody else has it. (Another one may still come in between, then
-        the service says so when it starts.)
+    :param ours: the ports taken so far, with their descriptions.
+    :raises CannotStart: somebody else has it, or this node itself. (Another one may still come
+        in between, then the service says so when it starts.)
     """
-    port = getattr(endpoint, "_port", None)
-    if type(endpoint).__name__ not in ("TCP4ServerEndpoint", "TCP6ServerEndpoint") or not port:
+    kind = type(endpoint).__name__
+    if kind not in ("TCP4ServerEndpoint", "TCP6ServerEndpoint"):
         return
+    port: int = getattr(endpoint, "_port", 0)
     host: str = getattr(endpoint, "_interface", "") or ""
-    six = type(endpoint).__name__ == "TCP6ServerEndpoint" or isIPv6Address(host)
+    six = kind == "TCP6ServerEndpoint" or isIPv6Address(host)
     try:
-        with socket.socket(socket.AF_INET6 if six else socket.AF_INET) as probe:
-            if sys.platform != "win32":  # where it means something else
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host or ("::" if six else "0.0.0.0"), port))  # noqa: S104
-            probe.listen(1)
+        probe = probes.enter_context(socket.socket(socket.AF_INET6 if six else socket.AF_INET))
+        if sys.platform != "win32":  # where it means something else
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host or ("::" if six else "0.0.0.0"), port))  # noqa: S104
+        probe.listen(1)
     except (OSError, OverflowError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE and port in ours:
+            raise CannotStart(
+                f"--listen={description}: --listen={ours[port]} has that port already"
+                + (f"; tcp6:{port} alone takes IPv4 as well" if six else "")
+            ) from error
         raise CannotStart(why_not(CannotListenError(host, port, error))) from error
+    if port:
+        ours[port] = description
 
 
 def one_line_for_mistakes() -> None:

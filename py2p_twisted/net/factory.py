@@ -46,7 +46,7 @@ from py2p_twisted.core.actions import (
 )
 from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.message import Message
-from py2p_twisted.core.network import Address, Network
+from py2p_twisted.core.network import Address, Network, address_text
 from py2p_twisted.core.node import Node
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import (
@@ -407,7 +407,7 @@ class MeshFactory(Factory):
     def _dial_failed(self, dial: Dial, error: Exception) -> None:
         if self._closing:
             return
-        where = "{}:{}".format(*dial.address)
+        where = address_text(*dial.address)
         self._reports.say(
             LogLevel.info, "dial", where, "no connection to {peer}: {error}",
             event="no connection", error=reason_of(error),
@@ -540,7 +540,7 @@ class MeshFactory(Factory):
 
 def _host(where: str) -> str:
     """The host of a peer's name."""
-    return where.rpartition(":")[0]
+    return where.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
 
 def _flag_of(message: Message) -> int:
@@ -563,7 +563,7 @@ class _Outgoing(Factory):
 def _translate(failure: Failure, dial: Dial) -> Exception:
     """Twisted's connection errors as the built-in ones that people catch."""
     error = failure.value
-    where = "{}:{}".format(*dial.address)
+    where = address_text(*dial.address)
     if failure.check(twisted_error.ConnectionRefusedError):
         return ConnectionRefusedError(f"{where} refuses connections: is a node listening there?")
     if failure.check(twisted_error.TimeoutError):

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from py2p_twisted.core.actions import Dial
 from py2p_twisted.core.connection import Connection, State
+from py2p_twisted.core.network import address_text
 from py2p_twisted.errors import LinkError, MeshError, TransportFailed, Unreachable
 from py2p_twisted.net.flow import Outbox
 
@@ -71,8 +72,8 @@ class MeshProtocol(Protocol):
         if self.transport is None:
             return "nowhere"
         peer = self.transport.getPeer()
-        host, port = getattr(peer, "host", None), getattr(peer, "port", None)
-        return str(peer) if host is None else f"{host}:{port}"
+        host, port = getattr(peer, "host", None), getattr(peer, "port", 0)
+        return str(peer) if host is None else address_text(host, port)
 
     # --- called by Twisted -------------------------------------------------------------
 

@@ -107,7 +107,9 @@ class Reports:
 def is_local(host: str) -> bool:
     """Whether a host is this machine or a neighbour, where many nodes may well live together."""
     try:
-        return not ip_address(host).is_global
+        address = ip_address(host)
+        # A socket that takes both families shows IPv4 like this.
+        return not (getattr(address, "ipv4_mapped", None) or address).is_global
     except ValueError:
         return True  # no address, so nobody from outside
 

@@ -13,6 +13,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.network import address_text
 
 if TYPE_CHECKING:
     from py2p_twisted.net.factory import MeshFactory
@@ -79,10 +80,10 @@ def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) 
             "state": state,
             "id": node.id.decode("latin-1"),
             "network": f"{factory.network.name} ({factory.network.encryption})",
-            "address": "{}:{}".format(*node.address),
+            "address": address_text(*node.address),
             "peers": [_describe(link) for link in factory.routing_table.values()],
             "greeting": len(node.links.greeting),
-            "dialling": ["{}:{}".format(*address) for address in node.dialer.under_way],
+            "dialling": [address_text(*address) for address in node.dialer.under_way],
             "addresses known": len(node.dialer.known),
             "ids remembered": len(node.seen),
             "replies waiting": len(node.replies),

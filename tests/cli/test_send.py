@@ -129,7 +129,6 @@ class LineTests(SendTestCase):
 
     def test_a_line_that_is_too_large(self) -> None:
         """The same for lines of text."""
-        self.patch(self.mesh["ada"].service, "on_message", lambda delivery: None)
         large = b"x" * (Settings().max_message + 1)
         lines = [b"one\n", large, b""]
         self.patch(send, "FileLines", lambda number: _Lines(lines))
@@ -175,11 +174,17 @@ class HowTests(SendTestCase):
         """Whom the node knows is not of interest for so short a time."""
         self.mesh.add("ben")
         self.mesh.link("ada", "ben")
-        stdin = ToyStdin(b"")
-        self.later(30, stdin.close)
-        self.assert_sent("--lines", stdin=b"one\n")
-        self.assertEqual([len(member.routing_table) for member in self.members], [0])
-        self.assertEqual(self.members[0].factory.settings.max_outgoing, 0)
+        dialled: list[object] = []
+        self.mesh.network.connected = lambda near, far: dialled.append(near.getPeer().host)
+        given = iter([b"one\n", b""])
+
+        def read() -> bytes:
+            self.mesh.advance(60)
+            return next(given)
+
+        self.patch(send, "FileLines", lambda number: _Source(read))
+        self.assert_sent("--lines")
+        self.assertEqual(dialled, ["10.0.0.1"])
 
 
 class UsageTests(SendTestCase):

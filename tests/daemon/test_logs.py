@@ -27,6 +27,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 from twisted.python.log import LogPublisher as LegacyPublisher
+from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -34,7 +35,14 @@ import py2p_twisted
 from py2p_twisted.core.network import Network
 from py2p_twisted.daemon import logs
 from py2p_twisted.daemon.configuration import configure
-from py2p_twisted.daemon.logs import EVENTS, json_line, json_lines, json_to_file, json_to_stdout
+from py2p_twisted.daemon.logs import (
+    EVENTS,
+    json_line,
+    json_lines,
+    json_to_file,
+    json_to_stdout,
+    quiet,
+)
 from py2p_twisted.daemon.node import NodeService
 from py2p_twisted.testing import MemoryMesh
 from tests.core.support import frame, pack_body
@@ -240,6 +248,16 @@ class ObserverTests(SynchronousTestCase):
 
     def folder(self) -> Path:
         """An empty one, which is the current one from now on."""
+        self.files: list[LogFile] = []
+        make = LogFile.fromFullPath
+
+        class Kept(LogFile):
+            @classmethod
+            def fromFullPath(cls, *arguments: Any, **options: Any) -> LogFile:
+                self.files.append(make(*arguments, **options))
+                return self.files[-1]
+
+        self.patch(logs, "LogFile", Kept)
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
         before = os.getcwd()
@@ -258,7 +276,7 @@ class ObserverTests(SynchronousTestCase):
             observer = json_to_file()
             verifyObject(ILogObserver, observer)
             self.publish(observer)
-            observer._outFile.close()
+            self.files[-1].close()
         lines = self.read(folder / logs.LOG_FILE)
         self.assertEqual([line["text"] for line in lines], ["first ä", "second\nline"] * 2)
 
@@ -271,7 +289,7 @@ class ObserverTests(SynchronousTestCase):
             self.patch(os, "environ", {**os.environ, logs.LOG_FILE_VARIABLE: name})
             observer = json_to_file()
             self.publish(observer)
-            observer._outFile.close()
+            self.files[-1].close()
             self.assertEqual(len(self.read(path)), 2)
 
     def test_the_file_stays_where_it_is(self) -> None:
@@ -281,9 +299,9 @@ class ObserverTests(SynchronousTestCase):
         observer = json_to_file()
         os.chdir("/")
         self.publish(observer)
-        observer._outFile.rotate()
+        self.files[-1].rotate()
         self.publish(observer)
-        observer._outFile.close()
+        self.files[-1].close()
         self.assertEqual(sorted(path.name for path in folder.iterdir()), ["a.json", "a.json.1"])
 
     def test_files_are_put_aside(self) -> None:
@@ -295,11 +313,37 @@ class ObserverTests(SynchronousTestCase):
         observer = json_to_file()
         for _ in range(200):
             self.publish(observer)
-        observer._outFile.close()
+        self.files[-1].close()
         found = sorted(path.name for path in folder.iterdir())
         self.assertEqual(found, ["a.json", *(f"a.json.{number}" for number in range(1, 10))])
         for name in found:
             self.assertTrue(self.read(folder / name), name)
+
+    def test_without_twisteds_words_about_ports(self) -> None:
+        """Twisted's own lines about ports are left out, as the node says it itself; nothing else is."""
+        stream = io.StringIO()
+        kept: list[str] = []
+        left_out = quiet(lambda event: kept.append(event["log_text"]))
+        observer = json_lines(stream)
+        for text, namespace in (
+            ("MeshFactory starting on 4444", "log_legacy"),
+            ("MeshFactory (TLS) starting on 4444", "log_legacy"),
+            ("(TCP Port 4444 Closed)", "log_legacy"),
+            ("Main loop terminated.", "log_legacy"),
+            ("the work is starting on 4444", "log_legacy"),
+            ("MeshFactory starting on 4444", "py2p_twisted.node"),
+        ):
+            event = {"log_time": 0.0, "log_namespace": namespace, "log_text": text}
+            observer({**event, "log_format": "{log_text}"})
+            left_out(event)
+        expected = [
+            "Main loop terminated.",
+            "the work is starting on 4444",
+            "MeshFactory starting on 4444",
+        ]
+        self.assertEqual(kept, expected)
+        lines = [strict(line) for line in stream.getvalue().splitlines(keepends=True)]
+        self.assertEqual([line["text"] for line in lines], expected)
 
     def test_twisted_can_begin_with_it(self) -> None:
         """The factories make what ``--logger`` wants."""
@@ -380,7 +424,7 @@ class EventTests(SynchronousTestCase):
         """The documentation's table has every event, and no other, each with its level."""
         text = (PACKAGE.parent / "docs/reference/logging.rst").read_text()
         table = text.partition("\nEvents\n")[2].partition("\nJSON\n")[0]
-        found = dict(re.findall(r"^``([a-z ]+)`` +([a-z]+) ", table, re.MULTILINE))
+        found = dict(re.findall(r"^``([a-z ]+)`` {2,}([a-z]+) ", table, re.MULTILINE))
         self.assertEqual(set(found), set(EVENTS))
         for event in self.events():
             name = event.get("event")
@@ -388,12 +432,14 @@ class EventTests(SynchronousTestCase):
                 self.assertEqual(event["log_level"].name, found[name], name)
 
     def test_the_reference_lists_namespaces(self) -> None:
-        """It names every namespace that the package logs under."""
+        """It names every namespace that a node logs under."""
         text = (PACKAGE.parent / "docs/reference/logging.rst").read_text()
         table = text.partition("\nNamespaces\n")[2].partition("\nEvents\n")[0]
         listed = set(re.findall(r"^``([a-z0-9_.]+)``", table, re.MULTILINE))
         used = set()
         for path in PACKAGE.rglob("*.py"):
+            if "cli" in path.parts:
+                continue  # commands that show something log for themselves
             used |= set(re.findall(r'Logger\(namespace="([^"]+)"\)', path.read_text()))
         self.assertEqual(used - listed, set())
 

@@ -105,6 +105,23 @@ class TableTests(SynchronousTestCase):
                     continue
                 self.assertEqual(option.read(option.shown(default)), default, option.name)
 
+    def test_bounds(self) -> None:
+        """Numbers have bounds that a machine can live with."""
+        for name, least, most in (
+            ("max-peers", 0, 100_000),
+            ("exec-parallel", 1, 1000),
+            ("exec-queue", 1, 1_000_000),
+            ("debug-level", 0, 5),
+        ):
+            option = BY_NAME[name]
+            self.assertEqual((option.read(least), option.read(most)), (least, most))
+            for value in (least - 1, most + 1):
+                self.assertRaises(ValueError, option.read, value)
+
+    def test_files(self) -> None:
+        """What names a file is completed with files."""
+        self.assertEqual({option.name for option in OPTIONS if option.files}, {"config", "exec"})
+
     def test_limits_are_the_settings(self) -> None:
         """Every setting has either an option of its own or a limit's name, and its default."""
         fields = Settings.__dataclass_fields__
@@ -155,6 +172,7 @@ class EndpointTests(ReaderTestCase):
         for value in (
             "tcp:4444",
             "tcp:0",
+            "tcp:65535",
             "tcp:port=4444",
             "tcp:4444:interface=127.0.0.1",
             r"tcp:4444:interface=\:\:1",
@@ -308,6 +326,17 @@ class NumberTests(ReaderTestCase):
     def test_sizes_of_too_many_digits(self) -> None:
         """The reason is the size, not how Python reads numbers."""
         self.assert_refuses(options.message_size, "9" * 5000, "9" * 5000 + "K")
+
+    def test_sizes_as_shown(self) -> None:
+        """A size is shown in the largest unit that leaves no fraction."""
+        for size, shown in (
+            (1024, "1 KiB"),
+            (1025, "1025 bytes"),
+            (3 * 2**19, "1536 KiB"),
+            (8 * 2**20, "8 MiB"),
+            (2**31, "2 GiB"),
+        ):
+            self.assertEqual(options.show_size(size), shown)
 
     def test_sizes_read_as_they_are_shown(self) -> None:
         """What is printed for a size is that size."""

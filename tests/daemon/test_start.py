@@ -136,8 +136,27 @@ class CheckTests(StartTestCase):
         self.assertEqual([probe.family for probe in ToySocket.made], [socket.AF_INET6])
 
     def test_what_is_not_tried(self) -> None:
-        """Port 0 is always free; sockets that are files and others' types are left alone."""
-        start.check(self.reactor, self.configuration(listen=["tcp:0", "unix:/run/py2p.sock"]))
+        """Sockets that are files and others' types are left alone."""
+        listen = ["tcp:0:interface=127.0.0.1", "unix:/run/py2p.sock"]
+        start.check(self.reactor, self.configuration(listen=listen))
+        self.assertEqual([probe.bound for probe in ToySocket.made], [("127.0.0.1", 0)])
+
+    def test_its_own_port(self) -> None:
+        """A port that the node itself has taken by another --listen is not somebody else's."""
+        bind = ToySocket.bind
+
+        def taken_from_now_on(probe: ToySocket, where: tuple[Any, ...]) -> None:
+            bind(probe, where)
+            ToySocket.fails[4444] = busy(errno.EADDRINUSE)
+
+        self.patch(ToySocket, "bind", taken_from_now_on)
+        text = self.cannot(self.configuration(listen=["tcp:4444", "tcp6:4444"]))
+        self.assertIn("--listen=tcp:4444 has that port already", text)
+        self.assertIn("tcp6:4444 alone", text)
+
+    def test_nothing_of_that(self) -> None:
+        """A node may also listen nowhere."""
+        start.check(self.reactor, self.configuration(listen=[]))
         self.assertEqual(ToySocket.made, [])
 
     def test_over_tls(self) -> None:

@@ -265,6 +265,14 @@ class HelpTests(TapTestCase):
             self.assertIn(words, flat)
         self.assertIn("may be repeated", flat)
 
+    def test_how_to_use_it(self) -> None:
+        """It begins with how to call it, and what it is for."""
+        for runner in ("twistd", "twist"):
+            text = str(under(runner))
+            self.assertIn("py2p", text.splitlines()[0])
+            self.assertIn("[options]", text.splitlines()[0])
+            self.assertIn("one node of a py2p mesh network", " ".join(text.split()))
+
     def test_defaults_are_said_once(self) -> None:
         """An option that explains its default does not say it twice."""
         flat = " ".join(self.help().split())

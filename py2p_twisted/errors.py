@@ -198,7 +198,8 @@ class NetworkMismatch(LinkError):
 
     def __init__(self, theirs: str, ours: str) -> None:
         super().__init__(
-            f"peer belongs to network {theirs}, this node to {ours}: "
+            # A peer may call its network whatever it likes.
+            f"peer belongs to network {ascii(theirs)[1:-1]}, this node to {ours}: "
             "both ends need the same Protocol(name, encryption)"
         )
         self.theirs, self.ours = theirs, ours

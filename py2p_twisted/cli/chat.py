@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from py2p_twisted.cli.lines import FileLines, Reader, Writer
 from py2p_twisted.cli.listen import as_line
@@ -209,13 +209,18 @@ class Chat:
         try:
             where = await self.member.join()
             service.on_join, service.on_leave = self._peer_up, self._peer_down
-            self._show(f"* joined through {where} as {self._name}; Ctrl-D leaves, /help helps")
+            self._show(
+                f"* joined through {where} as {printable(self._name)}; Ctrl-D leaves, /help helps"
+            )
             while True:
                 self._waiting = self._reader.next()
                 line = await self._waiting
                 if line is None or not await self._typed(line.strip()):
                     break
             await self._writer.drained()
+        except CancelledError:
+            if self._failed is None:
+                raise
         finally:
             service.on_join = service.on_leave = None
             arrived = await self.member.leave()
@@ -236,12 +241,14 @@ class Chat:
             self._show(f"* there is no {line.split()[0]}; {HELP[2:]}")
         elif line:
             try:
-                await self.member.service.send(self._name, line.removeprefix("/"))
+                await self._say(line.removeprefix("/") if line.startswith("//") else line)
             except (LocalError, UnicodeEncodeError) as error:
                 self._show(f"* not sent: {error}")
-            else:
-                self._said += 1
         return True
+
+    async def _say(self, text: str) -> None:
+        await self.member.service.send(self._name, text)
+        self._said += 1
 
     def _heard(self, delivery: Delivery) -> None:
         packets = delivery.packets[1:]

@@ -145,7 +145,8 @@ class Writer:
         self._idle: list[Deferred[None]] = []
         self._changed = threading.Condition()
         self._busy = False
-        self._broken = False
+        #: Whether it cannot be written, and whether somebody knows.
+        self._broken = self._told = False
         self._thread: threading.Thread | None = None
 
     def put(self, line: str) -> bool:
@@ -176,7 +177,7 @@ class Writer:
         """A Deferred that fires when everything is written, or never will be."""
         done: Deferred[None] = Deferred()
         with self._changed:
-            if self._broken or not (self._lines or self._busy):
+            if self._told or not (self._broken or self._lines or self._busy):
                 done.callback(None)
             else:
                 self._idle.append(done)
@@ -200,7 +201,7 @@ class Writer:
                 with self._changed:
                     self._broken = True
                     self._lines.clear()
-                self._call(self._failed, error)
+                self._call(self._tell, error)
                 self._call(self._rest)
                 return
 
@@ -208,6 +209,10 @@ class Writer:
         # The reactor may have ended meanwhile.
         with suppress(Exception):
             self._reactor.callFromThread(function, *arguments)
+
+    def _tell(self, error: Exception) -> None:
+        self._told = True
+        self._failed(error)
 
     def _rest(self) -> None:
         with self._changed:

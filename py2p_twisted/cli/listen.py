@@ -121,8 +121,11 @@ def as_text(packet: Any) -> str:
 async def _listen(reactor: Any, options: argparse.Namespace) -> None:
     enough: Deferred[None] = Deferred()
     left = [options.count]
+    gap: list[bool] = []
+    problems: list[Exception] = []
 
     def failed(error: Exception) -> None:
+        problems.append(error)
         if not enough.called:
             enough.errback(error)
 
@@ -134,7 +137,8 @@ async def _listen(reactor: Any, options: argparse.Namespace) -> None:
         if left[0] == 0:
             return
         line = json.dumps(as_object(delivery)) if options.json else as_line(delivery)
-        if not writer.put(line + "\n") and writer.lost == 1:
+        if not writer.put(line + "\n") and not gap:
+            gap.append(True)
             print("py2p listen: gap: messages are lost, nobody reads them", file=sys.stderr)
         if left[0] is not None:
             left[0] -= 1
@@ -158,6 +162,8 @@ async def _listen(reactor: Any, options: argparse.Namespace) -> None:
             timer = reactor.callLater(options.wait, too_long)
         await enough
         await writer.drained()
+        if problems:
+            raise problems[0]
     finally:
         if timer is not None and timer.active():
             timer.cancel()

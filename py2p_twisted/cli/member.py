@@ -17,9 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from py2p_twisted.cli.running import CommandFailed
+from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
 from py2p_twisted.daemon.options import BY_NAME, address, seconds, show_address
-from py2p_twisted.errors import LinkError, NetworkMismatch
+from py2p_twisted.errors import NetworkMismatch
 from py2p_twisted.net import MeshService
 
 #: The node that is joined through when no other is named: one on this machine.
@@ -90,7 +91,8 @@ class Member:
         """
         self._reactor = reactor
         self._name = name
-        self._join: list[Address] = options.join or [address(DEFAULT_JOIN)]
+        self._join: list[Address] = list(dict.fromkeys(options.join or [address(DEFAULT_JOIN)]))
+        self._given: set[Connection] | None = None
         self._timeout: float = options.timeout
         self.service = MeshService(
             reactor,
@@ -149,21 +151,42 @@ class Member:
 
     def _why_not(self, problems: Mapping[Address, Exception], when: str) -> str:
         where = " or ".join(show_address(one) for one in self._join)
-        advice = "is a node running there (py2p node)? Name another one with --join=HOST:PORT"
+        advice = (
+            "is a node running there (py2p node), with or without --tls as here? "
+            "Name another one with --join=HOST:PORT"
+        )
         if any(isinstance(one, NetworkMismatch) for one in problems.values()):
             advice = "it is a node of another network, see --network"
-        elif any(isinstance(one, LinkError) for one in problems.values()):
-            advice = "is it a node of this network, and is --tls right?"
         return f"could not join through {where}{when}: {advice}"
+
+    async def send(self, *packets: Any, flag: int, type: int) -> None:
+        """
+        Send a message, and note who has been given it.
+
+        :raises CommandFailed: nobody is there to be given it.
+        :raises LocalError: it cannot be sent.
+        """
+        service = self.service
+        if not service.routing_table:
+            raise CommandFailed("the link is lost: send again, to another node (--join=HOST:PORT)")
+        await service.send(*packets, flag=flag, type=type)
+        if self._given is None:
+            self._given = given = set(service.routing_table.values())
+            service.on_leave = lambda link, error: given.discard(link)
 
     async def leave(self) -> bool:
         """
         Say goodbye.
 
-        :return: whether some neighbour has read all that it was sent.
+        :return: whether some neighbour has read all that was sent with `send`, from the first
+            on; without that, whether some neighbour has read all that it was sent.
         """
-        await self.service.stopService()
-        return bool(self.service.factory.parted)
+        service = self.service
+        service.on_leave = None
+        names = {link.owner.peer_name for link in self._given or ()}
+        await service.stopService()
+        parted = service.factory.parted
+        return bool(parted) if self._given is None else not names.isdisjoint(parted)
 
 
 #: What trying again does not change.

@@ -21,6 +21,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
+from py2p_twisted import __version__
 from py2p_twisted.cli.running import CommandFailed, Interrupted
 from py2p_twisted.cli.running import run as run_reactor
 from py2p_twisted.daemon.configuration import ConfigurationError, configure
@@ -55,6 +56,7 @@ def add_to(commands: Any) -> None:
         else:
             details |= {"metavar": option.metavar, "action": "append" if option.repeat else "store"}
         parser.add_argument(*names, **details)
+    parser.add_argument("--version", action="version", version=f"py2p_twisted {__version__}")
     group = parser.add_argument_group("the log")
     group.add_argument(
         "--log-format",

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     def work(reactor: Any) -> Coroutine[Deferred[Any], Any, None]:
         if streaming:
             return _send_lines(reactor, options, FileLines(sys.stdin.fileno()))
-        return _send(reactor, options, [packets])
+        return _send(reactor, options, packets)
 
     run_reactor(work)
     return 0
@@ -105,9 +105,10 @@ def packets_of(arguments: Iterable[str], stdin: BinaryIO) -> list[str | bytes]:
 def as_packet(data: bytes) -> str | bytes:
     """Text without its last line break, where it is text."""
     try:
-        return data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         return data
+    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
 
 
 def _as_typed(argument: str) -> str | bytes:
@@ -119,12 +120,11 @@ def _as_typed(argument: str) -> str | bytes:
     return argument
 
 
-async def _send(reactor: Any, options: argparse.Namespace, messages: list[list[Any]]) -> None:
+async def _send(reactor: Any, options: argparse.Namespace, packets: list[Any]) -> None:
     member = Member(reactor, "py2p send", options, max_outgoing=0)
     try:
         await member.join()
-        for packets in messages:
-            await _give(member, options, packets)
+        await _give(member, options, packets, "")
     finally:
         arrived = await member.leave()
     _require(arrived)
@@ -133,33 +133,34 @@ async def _send(reactor: Any, options: argparse.Namespace, messages: list[list[A
 async def _send_lines(reactor: Any, options: argparse.Namespace, stdin: FileLines) -> None:
     member = Member(reactor, "py2p send", options, max_outgoing=0)
     reader = Reader(reactor, stdin.readline)
+    count = 0
     try:
         await member.join()
-        count = 0
         while line := await reader.next():
             count += 1
+            where = f"line {count} of standard input: "
             if not options.json:
-                await _give(member, options, [as_packet(line)])
+                await _give(member, options, [as_packet(line)], where)
             elif line.strip():
                 try:
                     packets = plainjson.loads(line.decode("utf-8"))
                 except ValueError as error:
-                    raise CommandFailed(f"line {count} of standard input: {error}") from error
-                await _give(member, options, packets)
+                    raise CommandFailed(f"{where}{error}") from error
+                await _give(member, options, packets, where)
     finally:
         arrived = await member.leave()
     if count:
         _require(arrived)
 
 
-async def _give(member: Member, options: argparse.Namespace, packets: list[Any]) -> None:
+async def _give(
+    member: Member, options: argparse.Namespace, packets: list[Any], where: str
+) -> None:
     flag = flags.WHISPER if options.whisper else flags.BROADCAST
-    if not member.service.routing_table:
-        raise CommandFailed("the link is lost: send again, to another node (--join=HOST:PORT)")
     try:
-        await member.service.send(*packets, flag=flag, type=options.type)
+        await member.send(*packets, flag=flag, type=options.type)
     except LocalError as error:
-        raise CommandFailed(str(error)) from error
+        raise CommandFailed(f"{where}{error}") from error
 
 
 def _require(arrived: bool) -> None:

@@ -726,7 +726,8 @@ class Node:
         request_id, wanted = payload[1], payload[2]
         key = as_bytes(wanted)
         if key == self.id:
-            address: Address | None = self.address
+            # Port 0 cannot be dialled, and a plain node would try.
+            address: Address | None = self.address if self.address[1] else None
         else:
             neighbour = self.links.table.get(key)
             address = neighbour.address if neighbour is not None else None

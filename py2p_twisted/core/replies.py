@@ -141,7 +141,7 @@ class Replies:
         if search is None:
             return
         seconds = self._settings.reply_timeout
-        who = key.decode("latin-1")
+        who = ascii(key.decode("latin-1"))[1:-1]  # it may have chosen its id to be printed
         what = "its address did not answer" if search.dials else "nobody knows where it is"
         for token, _ in search.replies:
             self._done(token, ReplyFailed(f"no way to {who} within {seconds:g} s: {what}"))

@@ -19,7 +19,8 @@ makes of its input is its own affair. What it prints is logged.
 
 So many run at once, so many messages wait; when one more comes the oldest is lost, which
 is logged as a gap. A program that takes too long is told to end, and then made to; what it
-has started itself is not, so a shell script had better end with ``exec``. The mesh waits for none of this: messages go on before any program is started.
+has started itself is not, so a shell script had better end with ``exec``. The mesh waits for
+none of this: messages go on before any program is started.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import address_text
+from py2p_twisted.net.reports import printable
 
 if TYPE_CHECKING:
     from py2p_twisted.net.factory import MeshFactory
@@ -101,7 +102,7 @@ def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) 
 def _describe(link: Connection) -> str:
     direction = "to" if link.outgoing else "from"
     return (
-        f"{link.id.decode('latin-1')} {direction} {link.owner.peer_name}, {link.policy.name}: "
+        f"{printable(link.id)} {direction} {link.owner.peer_name}, {link.policy.name}: "
         f"{link.frames} frames in, {link.duplicates} of them duplicates, "
         f"{link.owner.outbox.size} bytes waiting" + (", slow" if link.owner.outbox.slow else "")
     )

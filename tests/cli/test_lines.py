@@ -295,18 +295,29 @@ class WriterTests(SynchronousTestCase):
         self.hand.take_until(lambda: done.called)
         self.assertEqual(self.errors, [self.output.error])
         self.assertEqual(self.put(*"cdefg"), [True] * 5)
-        self.successResultOf(self.writer.drained())
+        self.drain()
         self.assertEqual((self.output.texts, self.writer.lost), ([], 0))
 
     def test_the_failure_is_told_before_the_end(self) -> None:
         """Who waits for everything to be written knows then whether it was."""
-        self.output.error = OSError("full")
-        self.put("a")
-        known: list[int] = []
-        self.writer.drained().addCallback(lambda _: known.append(len(self.errors)))
-        self.output.allow()
-        self.hand.take_until(lambda: known)
-        self.assertEqual(known, [1])
+        for asked_before in (True, False):
+            self.setUp()
+            self.output.error = OSError("full")
+            known: list[int] = []
+
+            def ask(known: list[int] = known) -> None:
+                self.writer.drained().addCallback(lambda _: known.append(len(self.errors)))
+
+            self.put("a")
+            if asked_before:
+                ask()
+            self.output.allow()
+            assert self.writer._thread is not None
+            self.writer._thread.join(PATIENCE)
+            if not asked_before:
+                ask()
+            self.hand.take_until(lambda known=known: known)
+            self.assertEqual(known, [1])
 
     def test_the_reactor_has_ended(self) -> None:
         """Then nobody can be told, and the thread does not complain."""

@@ -210,6 +210,8 @@ class ListenTests(ListenTestCase):
         """Who has said it is not who has brought it."""
         self.mesh.add("ben")
         self.mesh.link("ada", "ben")
+        # The listener would dial it, and hear of it itself.
+        self.mesh["ben"].service.ports[0].stopListening()
         self.later(1, self.mesh["ben"].send, "hello")
         self.assertEqual(self.listen("--json", "--count=1"), 0)
         told = json.loads(self.printed())
@@ -299,7 +301,6 @@ class ReaderTests(ListenTestCase):
         """What the terminal has no character for is spelt."""
         told: dict[str, str] = {}
         self.out.reconfigure = told.update  # type: ignore[attr-defined]
-        self.patch(self.out, "reconfigure", lambda **how: told.update(how))
         self.say(1, "one")
         self.listen("--count=1")
         self.assertEqual(told, {"errors": "backslashreplace"})
@@ -314,6 +315,21 @@ class ReaderTests(ListenTestCase):
             self.said().splitlines()[1:],
             ["py2p listen: gap: messages are lost, nobody reads them"],
         )
+
+    def test_a_gap_of_several(self) -> None:
+        """A large message may cost more than one, and that is said as well."""
+
+        class Full(InlineWriter):
+            def put(self, line: str) -> bool:
+                if "large" in line:
+                    self.lost += 3
+                    return False
+                return super().put(line)
+
+        self.patch(listen, "Writer", Full)
+        self.say(1, "small", "large", "large")
+        self.assertEqual(self.listen("--count=3"), 0)
+        self.assertEqual(self.said().count("gap"), 1)
 
     def broken(self, error: Exception) -> None:
         """From now on standard output cannot be written to."""

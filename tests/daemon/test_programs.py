@@ -603,7 +603,16 @@ class StopTests(ProgramsTestCase):
         self.alive[0].exits(signal=15)
         self.assertEqual(len(self.texts), 1)
         self.assertNotIn("600 s", self.texts[0])
-        self.assertNotIn("timed out", self.programs.counts)
+        self.assertIn("node is stopping", self.texts[0])
+        self.assertEqual(self.programs.counts, {"started": 1, "stopped": 1})
+
+    def test_who_ends_by_itself_was_not_stopped(self) -> None:
+        """A program that does its work in the time that is left has done its work."""
+        self.offer(1)
+        self.stop()
+        self.reactor.advance(GRACE)
+        self.alive[0].exits()
+        self.assertEqual(self.programs.counts, {"started": 1, "exit 0": 1})
 
     def test_what_waits_is_lost(self) -> None:
         """Messages that have not had their turn are lost, which is logged with their number."""
@@ -686,10 +695,7 @@ class StopTests(ProgramsTestCase):
         self.offer(1)
         self.alive[0].exits(orphan=True)
         stopped = self.stop()
-        for _ in range(10):
-            if stopped.called:
-                break
-            self.reactor.advance(1)
+        self.reactor.advance(0)
         self.successResultOf(stopped)
         self.assert_quiet()
 

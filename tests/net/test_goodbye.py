@@ -168,6 +168,40 @@ class HalfCloseTests(GoodbyeTestCase):
         self.successResultOf(second)
         self.successResultOf(self.host.factory.close())
 
+    def test_hanging_up_twice(self) -> None:
+        """A connection that is being closed is not closed again, nor cut before its time."""
+        peer = self.host.join(kind=HalfWire)
+        for flush in (True, True, False):
+            peer.close(flush)
+        self.assertEqual(wire(peer).calls, ["loseWriteConnection"])
+        self.host.advance(CLOSE_TIMEOUT)
+        self.assertEqual(wire(peer).calls, ["loseWriteConnection", "abortConnection"])
+
+    def test_with_something_left_to_read(self) -> None:
+        """What was left for the next turn is not read any more; the peer's goodbye is."""
+        peer = self.host.join(kind=HalfWire)
+        peer.dataReceived(b"".join(raw(0, [number] * 9_000) for number in range(4)))
+        self.assertFalse(wire(peer).reading)
+        heard = len(self.host.application.messages)
+        closed = self.host.factory.close()
+        self.assertTrue(wire(peer).reading)
+        self.host.advance(1)
+        self.assertEqual(len(self.host.application.messages), heard)
+        gone(peer)
+        self.successResultOf(closed)
+        self.assert_quiet()
+
+    def test_lost_with_something_left_to_read(self) -> None:
+        """A transport that is gone is not touched in the next turn."""
+        peer = self.host.join(kind=HalfWire)
+        peer.dataReceived(b"".join(raw(0, [number] * 9_000) for number in range(4)))
+        heard = len(self.host.application.messages)
+        gone(peer, well=False)
+        self.host.advance(0)
+        self.assertFalse(wire(peer).reading)
+        self.assertEqual(len(self.host.application.messages), heard)
+        self.assertEqual(wire(peer).calls, [])
+
     def test_a_refusal_is_told_the_same_way(self) -> None:
         """Who is turned away because the node is full reads whom else to ask first."""
         host = Host(max_inbound=1)

@@ -7,9 +7,10 @@ from unittest import mock
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from OpenSSL import SSL
 from twisted.internet import error as twisted_error
 from twisted.internet.defer import ensureDeferred
-from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,7 +20,8 @@ from py2p_twisted.core.network import Network
 from py2p_twisted.errors import LinkUnresponsive, MeshClosed
 from py2p_twisted.net import service
 from py2p_twisted.net.protocol import MeshProtocol
-from py2p_twisted.net.reports import BURST, INTERVAL, is_local, printable, reason_of
+from py2p_twisted.net.reports import BURST, INTERVAL, Reports, is_local, printable, reason_of
+from py2p_twisted.net.status import status_of
 from py2p_twisted.testing import MemoryMesh
 from tests.core.support import WALL, frame, handshake, raw, whisper
 from tests.net.wires import Host, gone, wire
@@ -243,6 +245,31 @@ class RefusingTests(LogTestCase):
         gone(self.host.accept())
         (event,) = self.named("refused")
         self.assertIn("before introducing itself", formatEvent(event))
+
+    def test_transports_that_fail(self) -> None:
+        """What broke below is said in words that help."""
+        for reason, words, others in (
+            (twisted_error.ConnectionLost(), "speaks TLS and we do not", "failed"),
+            (OSError(113, "No route to host"), "No route to host", "TLS"),
+            (
+                SSL.Error([("SSL routines", "", "wrong version number")]),
+                "may not speak TLS at all",
+                "[(",
+            ),
+            (SSL.Error([("SSL routines", "", "no shared cipher")]), "no shared cipher", "may not"),
+            (SSL.Error(), "TLS failed: Error", "may not"),
+        ):
+            self.setUp()
+            self.host.accept().connectionLost(Failure(reason))
+            (event,) = self.named("refused")
+            self.assert_event(event, LogLevel.info, reason="transport")
+            self.assertIn(words, formatEvent(event))
+            self.assertNotIn(others, formatEvent(event))
+
+    def test_transports_that_fail_later(self) -> None:
+        """A peer that was there is not suspected of speaking something else."""
+        gone(self.host.join(b"Ada"), well=False)
+        self.assertIn("because the connection was lost;", self.lines("peer down")[0])
 
     def test_full(self) -> None:
         """A newcomer to a node that is full."""
@@ -538,8 +565,7 @@ class SafetyTests(LogTestCase):
         for protocol in list(host.factory._protocols):
             gone(protocol)
         host.advance(1)
-        message = host.factory.node.composer.compose(2, 2, ("x",), WALL)
-        host.factory.reply(ident or b"x", message).addErrback(lambda _: None)
+        host.factory.reply(ident or b"x", host.message()).addErrback(lambda _: None)
         host.advance(20)
 
     def test_names(self) -> None:
@@ -570,8 +596,7 @@ class SafetyTests(LogTestCase):
     def test_replies_that_find_nobody(self) -> None:
         """A reply that was lost names whom it was for, safely."""
         self.host.join(b"Ada")
-        message = self.host.factory.node.composer.compose(2, 2, ("x",), WALL)
-        self.host.factory.reply(HOSTILE.encode(), message).addErrback(lambda _: None)
+        self.host.factory.reply(HOSTILE.encode(), self.host.message()).addErrback(lambda _: None)
         self.host.advance(20)
         lost = [event for event in self.events if "reply was lost" in formatEvent(event)]
         self.assertEqual(len(lost), 1)
@@ -595,6 +620,19 @@ class SafetyTests(LogTestCase):
         peer = self.host.join(HOSTILE.encode())
         self.assertTrue(repr(peer.link).isprintable(), repr(repr(peer.link)))
         self.assertTrue(repr(peer).isprintable())
+
+    def test_status(self) -> None:
+        """A status, which is there to be printed, shows names as safely as the log."""
+        self.host.join(HOSTILE.encode())
+        self.host.accept(peer=("10.0.1.1", 1)).dataReceived(handshake(b"Eve", network=HOSTILE))
+        self.host.factory.reply(HOSTILE + "x", self.host.message()).addErrback(
+            lambda failure: self.host.application.failed.append(failure.value)
+        )
+        self.host.advance(20)
+        errors = [str(error) for error in self.host.application.failed]
+        self.assertEqual(len(errors), 2)
+        for line in str(status_of(self.host.factory, errors=errors)).split("\n"):
+            self.assertTrue(line.isprintable(), repr(line))
 
     def test_handshakes_that_make_no_sense(self) -> None:
         """What is quoted from a handshake is quoted safely."""
@@ -655,6 +693,44 @@ class PrintableTests(SynchronousTestCase):
             self.assertTrue(is_local(host), host)
         for host in ("8.8.8.8", "2001:4860:4860::8888"):
             self.assertFalse(is_local(host), host)
+
+
+class ReportsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.now = 0.0
+        self.said: list[str] = []
+        log = Logger(observer=lambda event: self.said.append(formatEvent(event)))
+        self.reports = Reports(log, lambda: self.now)
+
+    def test_whether_it_was_said(self) -> None:
+        """Whoever reports something learns whether that was written."""
+        say = self.reports.say
+        self.assertTrue(say(LogLevel.info, "stale", "Ada", "one"))
+        self.assertFalse(say(LogLevel.info, "stale", "Ada", "two"))
+        self.assertTrue(say(LogLevel.info, "stale", "Ben", "three"))
+        self.assertTrue(self.reports.note(LogLevel.info, "four"))
+        self.assertEqual(self.said, ["one", "three", "four"])
+
+    def test_so_many_for_a_host(self) -> None:
+        """A host has so many lines in a minute; after it the number of the others is exact."""
+        written = [
+            self.reports.say(LogLevel.info, "stale", str(number), "x", host="8.8.8.8")
+            for number in range(BURST + 7)
+        ]
+        self.assertEqual(written, [True] * BURST + [False] * 7)
+        self.assertEqual(self.said, ["x"] * BURST)
+        self.assertFalse(self.reports.note(LogLevel.info, "y", host="8.8.8.8"))
+        self.assertTrue(self.reports.note(LogLevel.info, "z", host="9.9.9.9"))
+        self.now = INTERVAL
+        self.assertTrue(self.reports.note(LogLevel.info, "y", host="8.8.8.8"))
+        self.assertEqual(self.said[BURST:], ["z", "y (8 lines about this host were left out)"])
+        self.reports.note(LogLevel.info, "y", host="8.8.8.8")
+        self.assertEqual(self.said[-1], "y")
+
+    def test_those_near_have_all_they_want(self) -> None:
+        """A host of our own network is not counted."""
+        for _ in range(BURST * 3):
+            self.assertTrue(self.reports.note(LogLevel.info, "x", host="192.168.1.1"))
 
 
 class ClosingTests(LogTestCase):

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from py2p_twisted.core import flags
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import Network
 from py2p_twisted.errors import (
@@ -28,8 +29,10 @@ from py2p_twisted.errors import (
     SelfConnection,
 )
 from py2p_twisted.net import Delivery, MeshFactory, MeshService
+from py2p_twisted.net import service as service_module
 from py2p_twisted.net.service import lan_address, to_address
-from py2p_twisted.testing import MemoryMesh
+from py2p_twisted.testing import MemoryMesh, MemoryTransport
+from py2p_twisted.testing.mesh import EPOCH
 
 
 class ServiceTests(SynchronousTestCase):
@@ -307,6 +310,189 @@ class ServiceTests(SynchronousTestCase):
         """Connections that come before the node exists are refused."""
         factory = MeshFactory(MemoryMesh().clock, Network(), lambda *_: None)  # type: ignore[arg-type,return-value]
         self.assertIsNone(factory.buildProtocol(None))
+
+
+class ListenNowhereTests(SynchronousTestCase):
+    """A node that listens nowhere joins others, and nobody tries to dial it."""
+
+    def setUp(self) -> None:
+        self.patch(service_module, "lan_address", lambda: "10.9.9.9")
+        self.mesh = MemoryMesh("ada", "ben", "cyd", max_outgoing=4)
+        self.mesh.link("ada", "ben")
+        self.mesh.link("ben", "cyd")
+        self.mesh.advance(10)
+        self.dialled: list[Any] = []
+        before = self.mesh.network.connected
+
+        def connected(near: MemoryTransport, far: MemoryTransport) -> None:
+            self.dialled.append(near.getPeer())
+            before(near, far)
+
+        self.mesh.network.connected = connected
+
+    def member(self, name: str = "guest", **options: Any) -> MeshService:
+        """A service that listens nowhere, started."""
+        memory, clock = self.mesh.network, self.mesh.clock
+        made = MeshService(
+            clock,
+            "mesh",
+            listen=(),
+            endpoint_for=lambda there, _: memory.client(("10.9.9.9", 50000), there),
+            now=clock.seconds,
+            wall=lambda: EPOCH + clock.seconds(),
+            rng=random.Random(name),
+            salt=name,
+            **options,
+        )
+        made.startService()
+        return made
+
+    def join(self, member: MeshService, *names: str) -> None:
+        """Connect it to nodes."""
+        for name in names:
+            connecting = member.connect(*self.mesh[name].address)
+            self.mesh.settle()
+            self.successResultOf(connecting)
+
+    def known(self) -> set[Any]:
+        """All addresses that nodes of the mesh have heard of."""
+        return {address for node in self.mesh for address in node.service.factory.node.dialer.known}
+
+    def test_it_opens_no_port(self) -> None:
+        """It has an id, and an address that cannot be dialled."""
+        member = self.member()
+        self.assertEqual((member.ports, member.address), ([], ("10.9.9.9", 0)))
+        self.assertNotEqual(member.id, self.member("another").id)
+
+    def test_an_address_that_was_named(self) -> None:
+        """Who says where it can be dialled, through a tunnel perhaps, is believed."""
+        member = self.member(advertise="192.0.2.9:4444")
+        self.assertEqual(member.address, ("192.0.2.9", 4444))
+
+    def test_it_takes_part(self) -> None:
+        """It sends, hears, relays and answers like everybody."""
+        mesh, member = self.mesh, self.member(max_outgoing=0)
+        heard: list[Delivery] = []
+        member.on_message = heard.append
+        self.join(member, "ada", "cyd")
+        member.send("hello")
+        mesh.settle()
+        self.assertEqual([mesh.inbox(name) for name in ("ada", "ben", "cyd")], [[("hello",)]] * 3)
+        mesh["ben"].send("who?")
+        mesh.settle()
+        self.assertEqual([delivery.packets for delivery in heard], [(0, "who?")])
+        answering = heard[0].reply("me")
+        mesh.advance(5)
+        self.successResultOf(answering)
+        self.assertEqual(mesh.inbox("ben")[1:], [("me",)])
+
+    def test_a_bridge(self) -> None:
+        """It relays between nodes that have no other way."""
+        mesh = self.mesh = MemoryMesh("ada", "ben")
+        member = self.member(max_outgoing=0)
+        self.join(member, "ada", "ben")
+        for number in range(3):
+            mesh["ada"].send(number)
+        mesh.settle()
+        self.assertEqual(mesh.inbox("ben"), [(0,), (1,), (2,)])
+
+    def test_nobody_dials_it(self) -> None:
+        """Neither while it is there, nor when its link was lost, nor when it has left."""
+        member = self.member(max_outgoing=0)
+        self.join(member, "ada")
+        self.mesh.advance(60)
+        for link in member.routing_table.values():
+            link.owner.transport.abortConnection()
+        self.mesh.advance(1)
+        member.stopService()
+        self.mesh.advance(3600)
+        self.assertNotIn("10.9.9.9", {peer.host for peer in self.dialled})
+
+    def test_nobody_is_told_of_it(self) -> None:
+        """Its neighbours name it to nobody, whoever asks and whenever they come."""
+        member = self.member(max_outgoing=0)
+        self.join(member, "ada")
+        dan = self.mesh.add("dan")
+        self.mesh.link("dan", "ada")
+        for node in self.mesh:
+            node.service.factory.request_peers()
+        self.mesh.advance(60)
+        hosts = {host for host, _ in self.known()}
+        self.assertEqual(hosts, {node.address[0] for node in self.mesh})
+        self.assertNotIn(member.id, dan.peers)
+        self.assertNotIn("10.9.9.9", {peer.host for peer in self.dialled})
+
+    def test_its_own_address_is_no_answer(self) -> None:
+        """
+        When somebody asks the network where it lives, nobody says so, not even itself.
+
+        0.6 would dial whatever it is told, and lose the link by which it was told when that
+        fails.
+        """
+        mesh = self.mesh = MemoryMesh("ada", "ben")
+        mesh.link("ada", "ben")
+        told: list[Any] = []
+        member = self.member(max_outgoing=0)
+        for node in (mesh["ada"].service, mesh["ben"].service, member):
+            node.factory.watch_traffic = True
+            self.patch(node, "sent", lambda message, links: told.append(message.payload))
+        self.join(member, "ben")
+        member.send("who?")
+        mesh.settle()
+        answering = mesh["ada"].received[0].reply("me")
+        mesh.advance(30)
+        self.failureResultOf(answering, ReplyFailed)
+        sub_flags = [payload[0] for payload in told]
+        self.assertIn(flags.REQUEST, sub_flags)
+        self.assertNotIn(flags.RESPONSE, sub_flags)
+
+    def test_a_neighbour_answers_it(self) -> None:
+        """A reply to it needs no address where the link is."""
+        member = self.member(max_outgoing=0)
+        heard: list[Any] = []
+        member.on_message = lambda delivery: heard.append(delivery.packets)
+        self.join(member, "ada")
+        member.send("who?")
+        self.mesh.settle()
+        self.successResultOf(self.mesh["ada"].received[0].reply("me"))
+        self.mesh.settle()
+        self.assertEqual(heard, [(2, "me")])
+
+    def test_it_learns_of_others(self) -> None:
+        """It dials them like everybody, up to its limit, and comes back when they were gone."""
+        member = self.member()
+        self.join(member, "ada")
+        self.mesh.advance(30)
+        self.assertEqual(len(member.routing_table), 3)
+        for link in member.routing_table.values():
+            link.owner.transport.abortConnection()
+        self.mesh.settle()
+        self.assertEqual(len(member.routing_table), 0)
+        self.mesh.advance(60)
+        self.assertEqual(len(member.routing_table), 3)
+
+    def test_who_has_read_everything(self) -> None:
+        """After a goodbye it is known of each neighbour whether it has read all of ours."""
+        member = self.member(max_outgoing=0)
+        self.join(member, "ada", "ben", "cyd")
+        self.mesh.kill("cyd")
+        self.mesh.stall("ben")
+        member.send("hello")
+        stopping = member.stopService()
+        self.mesh.advance(30)
+        self.successResultOf(stopping)
+        self.assertEqual(member.factory.parted, ["10.0.0.1:4444"])
+        self.assertEqual(member.factory.cut_short, ["10.0.0.2:4444"])
+
+    def test_stopping_leaves_no_timer(self) -> None:
+        """Who has left has nothing more to do."""
+        mesh = self.mesh = MemoryMesh()
+        member = self.member()
+        member.connect("10.0.0.1", 4444).addErrback(lambda _: None)
+        mesh.settle()
+        self.successResultOf(member.stopService())
+        mesh.advance(10)
+        self.assertEqual(mesh.clock.getDelayedCalls(), [])
 
 
 class AddressTests(SynchronousTestCase):

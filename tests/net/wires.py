@@ -213,6 +213,10 @@ class Host:
         protocol.makeConnection(kind(endpoint.address))  # type: ignore[arg-type]
         return protocol
 
+    def message(self, *packets: Any) -> Message:
+        """A whisper of its own."""
+        return self.factory.node.composer.compose(2, 2, packets, self.factory.wall())
+
     def advance(self, seconds: float) -> None:
         """Let time pass, with everything that is due on the way."""
         end = self.clock.seconds() + seconds

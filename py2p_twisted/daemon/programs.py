@@ -25,6 +25,7 @@ none of this: messages go on before any program is started.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -66,6 +67,10 @@ LINGER: Final = 0.5
 #: Programs that have exited while a child of theirs holds their output open. Each costs
 #: open files; with more than that besides those that may run, the oldest is let go of.
 MOST_LINGERING: Final = 32
+
+#: What passes: no processes, no memory, no open files left. Seconds until it is tried again.
+_FOR_A_MOMENT: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+RETRY: Final = 1.0
 
 #: Bytes of a line that are logged; the rest of it is left out.
 LINE: Final = 4096
@@ -120,6 +125,8 @@ class Programs:
         self._lingering: dict[_Program, None] = {}
         self._stopping = False
         self._filling = False
+        #: Set while the system has no room for another process.
+        self._retry: IDelayedCall | None = None
         self._reports = Reports(_log, now)
         self.counts: Counter[str] = Counter()
 
@@ -147,6 +154,9 @@ class Programs:
         :return: fires when all have ended: at once, or after twice five seconds at most.
         """
         self._stopping = True
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         if self._waiting:
             _log.warn(
                 "gap: {count} messages were waiting for their program and are lost",
@@ -187,7 +197,12 @@ class Programs:
             )
         except Exception as error:  # noqa: BLE001 - no memory, no processes left, ...
             self._running.pop(program, None)
-            self.counts["not started"] += 1
+            if getattr(error, "errno", None) in _FOR_A_MOMENT and not self._stopping:
+                self._waiting.appendleft(job)
+                self._waiting_bytes += weigh((job.message,))
+                self._retry = self._reactor.callLater(RETRY, self._try_again)
+            else:
+                self.counts["not started"] += 1
             self._reports.say(
                 LogLevel.error, "not started", "exec",
                 "{program} cannot be started: {error}",
@@ -237,10 +252,19 @@ class Programs:
             return  # a program that was over at once
         self._filling = True
         try:
-            while self._waiting and len(self._running) < self._parallel and not self._stopping:
+            while (
+                self._waiting
+                and len(self._running) < self._parallel
+                and self._retry is None
+                and not self._stopping
+            ):
                 self._start(self._take())
         finally:
             self._filling = False
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._fill()
 
     def said(self, line: bytes, *, as_error: bool) -> None:
         """A program has printed a line."""

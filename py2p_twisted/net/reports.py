@@ -65,7 +65,10 @@ class Reports:
         if held_back:
             text += " ({unsaid:.0f} more of these since)"
             fields["unsaid"] = held_back
-        return self.note(level, text, host=host, reason=reason, peer=peer, **fields)
+        written = self.note(level, text, host=host, reason=reason, peer=peer, **fields)
+        if not written:
+            self._said[key][2] += held_back + 1
+        return written
 
     def note(self, level: NamedConstant, text: str, *, host: str = "", **fields: object) -> bool:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from py2p_twisted.core.message import Message
 from py2p_twisted.daemon import programs
 from py2p_twisted.daemon.plainjson import loads
-from py2p_twisted.daemon.programs import GRACE, LINE, Programs
+from py2p_twisted.daemon.programs import GRACE, LINE, RETRY, Programs
 from tests.daemon.toys import HOSTILE, WALL, ToyProcess, ToyReactor, message
 
 VIA = b"Ben"
@@ -424,13 +425,12 @@ class EndingTests(ProgramsTestCase):
         """A program that cannot be started costs its message and nothing else."""
         for error in (
             FileNotFoundError(2, "No such file or directory"),
-            BlockingIOError(11, "Resource temporarily unavailable"),
             MemoryError(),
             ValueError("embedded null byte"),
         ):
             self.reactor.refuses = error
             self.offer("x")
-        self.assertEqual(self.programs.counts, {"not started": 4})
+        self.assertEqual(self.programs.counts, {"not started": 3})
         self.assertEqual(len(self.texts), 1)
         self.assertTrue(self.texts[0].startswith("on-alert cannot be started: "))
         self.assertIs(self.events[0]["log_level"], LogLevel.error)
@@ -438,6 +438,29 @@ class EndingTests(ProgramsTestCase):
         self.offer("y")
         self.assertEqual(self.programs.status["running"], 1)
         self.alive[0].exits()
+        self.assert_quiet()
+
+    def test_no_room_for_a_moment(self) -> None:
+        """When the system is out of processes, messages wait, and the oldest comes first."""
+        self.reactor.refuses = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        for number in range(3):
+            self.offer(number)
+        self.assertEqual(self.programs.status, {"waiting": 3, "running": 0})
+        self.assertEqual(len(self.texts), 1)
+        self.reactor.advance(RETRY)
+        self.reactor.refuses = None
+        self.reactor.advance(RETRY)
+        self.assertEqual(self.numbers(), [0, 1, 2])
+        for process in self.alive:
+            process.exits()
+        self.assert_quiet()
+
+    def test_no_room_when_the_node_stops(self) -> None:
+        """Then nothing is tried again."""
+        self.reactor.refuses = OSError(errno.ENOMEM, "Cannot allocate memory")
+        self.offer("x")
+        self.successResultOf(self.programs.stop())
+        self.assertEqual(self.programs.counts["lost"], 1)
         self.assert_quiet()
 
     def test_not_to_be_started_from_the_queue(self) -> None:

@@ -16,7 +16,7 @@ from py2p_twisted.core.connection import State
 from py2p_twisted.core.network import Network
 from py2p_twisted.errors import BadArgument, DuplicateConnection, LinkUnresponsive
 from py2p_twisted.net.protocol import MeshProtocol
-from py2p_twisted.net.reports import Reports
+from py2p_twisted.net.reports import BURST, Reports
 from py2p_twisted.net.tls import SelfMade, credentials_for
 from py2p_twisted.testing import MemoryMesh
 from py2p_twisted.testing.mesh import EPOCH
@@ -281,6 +281,24 @@ class ReportTests(SynchronousTestCase):
         now[0] = 61.0
         reports.say(LogLevel.info, "checksum", "eve", "bad frame from {peer}")
         self.assertEqual(said[2], "bad frame from eve (999 more of these since)")
+
+    def test_what_a_host_was_not_allowed_is_counted(self) -> None:
+        """A line that was held back for its host stands in the number of those left out."""
+        from twisted.logger import Logger, LogLevel, formatEvent
+
+        said: list[str] = []
+        now = [0.0]
+        reports = Reports(
+            Logger(observer=lambda event: said.append(formatEvent(event))), lambda: now[0]
+        )
+        for number in range(BURST):
+            reports.note(LogLevel.info, "up {number}", number=number, host="8.8.8.8")
+        self.assertFalse(reports.say(LogLevel.info, "checksum", "eve", "bad", host="8.8.8.8"))
+        now[0] = 61.0
+        self.assertTrue(reports.say(LogLevel.info, "checksum", "eve", "bad", host="8.8.8.8"))
+        self.assertEqual(
+            said[-1], "bad (1 more of these since) (1 lines about this host were left out)"
+        )
 
     def test_it_forgets(self) -> None:
         """A million peers cannot fill the memory with what was said about them."""

@@ -339,6 +339,15 @@ class Unreachable(MeshError):
     reason = "unreachable"
 
 
+class ClosedByPeer(Unreachable):
+    """A peer has closed the connection in good order."""
+
+    reason = "closed by peer"
+
+    def __init__(self) -> None:
+        super().__init__("the peer closed the connection")
+
+
 class ConnectTimeout(Unreachable, TimeoutError):
     """An address did not answer in time."""
 

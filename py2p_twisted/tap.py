@@ -94,6 +94,12 @@ class Options(usage.Options):
         except ConfigurationError as error:
             raise usage.UsageError(str(error)) from error
         if self.given.get("check"):
+            from py2p_twisted.daemon.start import check_program
+
+            try:
+                check_program(self.configuration)
+            except CannotStart as error:
+                raise usage.UsageError(str(error)) from error
             print(self.configuration.report())
             sys.exit(0)
 
@@ -149,13 +155,14 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    from py2p_twisted.daemon.start import make_service, one_line_for_mistakes
+    from py2p_twisted.daemon.start import fail_with, make_service, one_line_for_mistakes
 
     try:
         service = make_service(reactor, options.configuration)
     except CannotStart as error:
         sys.exit(f"{_program(options)} py2p: {error}")
     one_line_for_mistakes()
+    fail_with(service)
     return service
 
 

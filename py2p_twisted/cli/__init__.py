@@ -148,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _need_streams() -> None:
     """A shell can close them, and a supervisor may: then nobody wants to read anything."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -169,8 +171,9 @@ def _give_up_writing(stream: TextIO) -> None:
 
 
 def _interrupted(name: str, number: int) -> int:
-    # Whoever presses Ctrl-C twice means the same.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Whoever says it twice means the same.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     word = "interrupted" if number == signal.SIGINT else "terminated"
     _complain(f"{name}: {word}")
     return BY_SIGNAL + number

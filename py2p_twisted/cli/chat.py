@@ -21,7 +21,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from py2p_twisted.cli.lines import FileLines, Reader, Writer
 from py2p_twisted.cli.listen import as_line
 from py2p_twisted.cli.member import Member, add_options, typed
-from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.cli.running import run as run_reactor
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.daemon.options import text as any_text
@@ -73,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a message may hold any character
 
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # and may be typed in any encoding
     talk = console()
 
     def work(reactor: Any) -> Coroutine[Deferred[Any], Any, None]:
@@ -193,7 +194,7 @@ class Chat:
         self._name = name
         self._failed: Exception | None = None
         self._waiting: Deferred[Any] | None = None
-        self._said = 0
+        self._said = False
         self._reader = Reader(reactor, console.read)
         self._writer = Writer(reactor, console.write, self._cannot_write)
         self.member = Member(reactor, "py2p chat", options)
@@ -218,16 +219,16 @@ class Chat:
                 if line is None or not await self._typed(line.strip()):
                     break
             await self._writer.drained()
+            if self._said:
+                await self.member.confirm()
         except CancelledError:
             if self._failed is None:
                 raise
         finally:
             service.on_join = service.on_leave = None
-            arrived = await self.member.leave()
+            await self.member.leave()
         if self._failed is not None:
             raise self._failed
-        if self._said and not arrived:
-            raise CommandFailed("no neighbour has confirmed what was said last")
 
     async def _typed(self, line: str) -> bool:
         if line in ("/quit", "/q"):
@@ -248,7 +249,7 @@ class Chat:
 
     async def _say(self, text: str) -> None:
         await self.member.service.send(self._name, text)
-        self._said += 1
+        self._said = True
 
     def _heard(self, delivery: Delivery) -> None:
         packets = delivery.packets[1:]

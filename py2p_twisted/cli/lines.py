@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 #: Lines that may wait to be written. Then the oldest are lost, which is said.
 MOST_WAITING: Final = 10_000
@@ -60,6 +61,27 @@ class FileLines:
                 if self._chunks:
                     self._lines.append(b"".join(self._chunks))
         return self._lines.popleft() if self._lines else b""
+
+
+class Threads:
+    """A thread pool, as far as a name resolver needs one: threads that nobody waits for."""
+
+    @staticmethod
+    def callInThreadWithCallback(  # noqa: N802
+        told: Callable[[bool, Any], object], function: Callable[..., Any], *arguments: Any
+    ) -> None:
+        """Call a function in a thread of its own, and tell what came of it."""
+
+        def run() -> None:
+            outcome: tuple[bool, Any]
+            try:
+                outcome = (True, function(*arguments))
+            except BaseException:  # noqa: BLE001 - it belongs to whoever waits
+                outcome = (False, Failure())
+            with suppress(Exception):  # the reactor may have ended meanwhile
+                told(*outcome)
+
+        threading.Thread(target=run, name="py2p-name", daemon=True).start()
 
 
 class Reader:

@@ -17,8 +17,10 @@ from py2p_twisted.cli.lines import Writer
 from py2p_twisted.cli.member import Member, add_options, typed
 from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.cli.running import run as run_reactor
+from py2p_twisted.core.connection import Connection
 from py2p_twisted.daemon import plainjson
 from py2p_twisted.daemon.options import number, seconds
+from py2p_twisted.errors import MeshError
 from py2p_twisted.net import Delivery
 from py2p_twisted.net.reports import printable
 
@@ -133,13 +135,27 @@ async def _listen(reactor: Any, options: argparse.Namespace) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
+    def note(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    def lost(link: Connection, error: MeshError) -> None:
+        if not member.service.routing_table:
+            where = link.owner.peer_name
+            notes.put(f"py2p listen: the link to {where} is lost ({error}); trying again\n")
+
+    def back(link: Connection) -> None:
+        if len(member.service.routing_table) == 1:
+            notes.put(f"py2p listen: joined through {link.owner.peer_name}\n")
+
     def told(delivery: Delivery) -> None:
         if left[0] == 0:
             return
         line = json.dumps(as_object(delivery)) if options.json else as_line(delivery)
         if not writer.put(line + "\n") and not gap:
             gap.append(True)
-            print("py2p listen: gap: messages are lost, nobody reads them", file=sys.stderr)
+            # Perhaps nobody reads that either, as in "2>&1 | less".
+            notes.put("py2p listen: gap: messages are lost, nobody reads them\n")
         if left[0] is not None:
             left[0] -= 1
             if left[0] == 0 and not enough.called:
@@ -153,11 +169,14 @@ async def _listen(reactor: Any, options: argparse.Namespace) -> None:
     late: list[float] = []
     timer: Any = None
     writer = Writer(reactor, write, failed)
+    notes = Writer(reactor, note, lambda error: None)
     member = Member(reactor, "py2p listen", options)
     member.service.on_message = told
     try:
         where = await member.join()
-        print(f"py2p listen: joined through {where}", file=sys.stderr)
+        notes.put(f"py2p listen: joined through {where}\n")
+        member.service.on_leave = lost
+        member.service.on_join = back
         if options.wait is not None:
             timer = reactor.callLater(options.wait, too_long)
         await enough
@@ -165,6 +184,7 @@ async def _listen(reactor: Any, options: argparse.Namespace) -> None:
         if problems:
             raise problems[0]
     finally:
+        member.service.on_leave = member.service.on_join = None
         if timer is not None and timer.active():
             timer.cancel()
         await member.leave()

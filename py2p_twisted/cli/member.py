@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from py2p_twisted.cli.lines import Threads
 from py2p_twisted.cli.running import CommandFailed
+from py2p_twisted.core import flags
+from py2p_twisted.core.clock import ACCEPTED
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
 from py2p_twisted.daemon.options import BY_NAME, address, seconds, show_address
@@ -25,6 +30,9 @@ from py2p_twisted.net import MeshService
 
 #: The node that is joined through when no other is named: one on this machine.
 DEFAULT_JOIN: Final = "127.0.0.1:4444"
+
+#: Seconds without any progress after which nobody waits any longer for what was sent.
+PATIENCE: Final = 20
 
 #: Seconds that joining may take, unless told otherwise.
 TIMEOUT: Final = 10.0
@@ -100,6 +108,7 @@ class Member:
             listen=(),
             **limits,
         )
+        _let_go_of_name_servers(reactor)
 
     async def join(self) -> str:
         """
@@ -131,17 +140,26 @@ class Member:
                 )
 
         def hopeless() -> bool:
-            return [type(one) in _FINAL for one in problems.values()] == [True] * len(self._join)
+            return len(problems) == len(self._join) and all(
+                isinstance(one, _FINAL) for one in problems.values()
+            )
 
         service.when_connected().addCallbacks(decided, lambda _: None)
         for one in self._join:
             service.connect(*one).addErrback(note, one)
+            service.factory.pin(one)  # for later, whoever is joined through now
         timer = self._reactor.callLater(self._timeout, decided)
         try:
             await outcome
         finally:
             if timer.active():
                 timer.cancel()
+        offset = service.factory.node.clock.offset if service.routing_table else 0.0
+        if abs(offset) > ACCEPTED:
+            raise CommandFailed(
+                f"this machine's clock is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead'}"
+                ", so nobody would take what it sends: set the clock"
+            )
         if service.routing_table:
             link = next(iter(service.routing_table.values()))
             return str(link.owner.peer_name)
@@ -159,34 +177,98 @@ class Member:
             advice = "it is a node of another network, see --network"
         return f"could not join through {where}{when}: {advice}"
 
-    async def send(self, *packets: Any, flag: int, type: int) -> None:
+    async def send(self, *packets: Any, flag: int = flags.BROADCAST, type: int = 0) -> None:
         """
         Send a message, and note who has been given it.
 
-        :raises CommandFailed: nobody is there to be given it.
+        :raises CommandFailed: nobody is there who has been given everything from the first
+            message on.
         :raises LocalError: it cannot be sent.
         """
         service = self.service
-        if not service.routing_table:
-            raise CommandFailed("the link is lost: send again, to another node (--join=HOST:PORT)")
-        await service.send(*packets, flag=flag, type=type)
         if self._given is None:
-            self._given = given = set(service.routing_table.values())
-            service.on_leave = lambda link, error: given.discard(link)
+            self._given = set(service.routing_table.values())
+        self._given &= set(service.routing_table.values())
+        if not self._given:
+            raise CommandFailed(
+                "the link is lost, and perhaps some of what was sent: send again, to another "
+                "node if need be (--join=HOST:PORT)"
+            )
+        await service.send(*packets, flag=flag, type=type)
 
-    async def leave(self) -> bool:
+    async def confirm(self) -> None:
         """
-        Say goodbye.
+        Wait until a neighbour has dealt with all that was sent: with `send`, one that has
+        been there from the first message on.
 
-        :return: whether some neighbour has read all that was sent with `send`, from the first
-            on; without that, whether some neighbour has read all that it was sent.
+        :raises CommandFailed: none has: they have gone, or read nothing for a while.
         """
-        service = self.service
-        service.on_leave = None
-        names = {link.owner.peer_name for link in self._given or ()}
-        await service.stopService()
-        parted = service.factory.parted
-        return bool(parted) if self._given is None else not names.isdisjoint(parted)
+        factory = self.service.factory
+        present = factory.routing_table.values()
+        links = [link for link in present if self._given is None or link in self._given]
+        outcome: Deferred[None] = Deferred()
+        left = len(links)
+
+        def confirmed(_: None) -> None:
+            if not outcome.called:
+                outcome.callback(None)
+
+        def failed(failure: Failure) -> None:
+            nonlocal left
+            left -= 1
+            if not left and not outcome.called:
+                outcome.errback(CommandFailed(_NOT_CONFIRMED))
+
+        for link in links:
+            factory.confirm(link).addCallbacks(confirmed, failed)
+        if not links:
+            raise CommandFailed(_NOT_CONFIRMED)
+        watch = LoopingCall(_Progress(links, outcome).look)
+        watch.clock = self._reactor
+        watch.start(1.0).addErrback(lambda _: None)
+        try:
+            await outcome
+        finally:
+            watch.stop()
+
+    async def leave(self) -> None:
+        """Say goodbye."""
+        await self.service.stopService()
+
+
+class _Progress:
+    """Gives up on neighbours that have taken nothing for a while."""
+
+    def __init__(self, links: Sequence[Connection], outcome: Deferred[None]) -> None:
+        self._links = links
+        self._outcome = outcome
+        self._waiting = -1
+        self._still = 0
+
+    def look(self) -> None:
+        """Look once a second."""
+        waiting = sum(link.owner.outbox.size for link in self._links)
+        self._still = self._still + 1 if waiting == self._waiting else 0
+        self._waiting = waiting
+        if self._still >= PATIENCE and not self._outcome.called:
+            self._outcome.errback(CommandFailed(_NOT_CONFIRMED))
+
+
+_NOT_CONFIRMED: Final = (
+    "no neighbour has confirmed that it has read everything: some may have arrived; send again, "
+    "to another node if need be (--join=HOST:PORT)"
+)
+
+
+def _let_go_of_name_servers(reactor: Any) -> None:
+    """Have names looked up in daemon threads: else the process waits for them when it ends."""
+    try:
+        # What the reactor uses itself, with its own thread pool; it has no public name.
+        from twisted.internet._resolver import GAIResolver
+    except ImportError:
+        return
+    if IReactorPluggableNameResolver.providedBy(reactor):
+        reactor.installNameResolver(GAIResolver(cast(Any, reactor), cast(Any, Threads)))
 
 
 #: What trying again does not change.

@@ -88,7 +88,13 @@ def run(options: argparse.Namespace) -> int:
         configuration = configure(given)
     except ConfigurationError as error:
         options.parser.error(str(error))
+    from py2p_twisted.daemon.start import check_program, make_service
+
     if options.check:
+        try:
+            check_program(configuration)
+        except CannotStart as error:
+            options.parser.error(str(error))
         print(configuration.report())
         return 0
     log_format = options.log_format or ("text" if sys.stderr.isatty() else "json")
@@ -96,8 +102,6 @@ def run(options: argparse.Namespace) -> int:
 
     # Not with the module: whoever wants another command need not wait for them.
     from twisted.internet import reactor
-
-    from py2p_twisted.daemon.start import make_service
 
     try:
         service = make_service(reactor, configuration)
@@ -107,8 +111,13 @@ def run(options: argparse.Namespace) -> int:
     def work(_: Any) -> Coroutine[Deferred[Any], Any, None]:
         return stay(service)
 
-    with suppress(Interrupted):  # which is how a node ends
-        run_reactor(work, observer=observer)
+    try:
+        with suppress(Interrupted):  # which is how a node ends
+            run_reactor(work, observer=observer)
+    except CommandFailed:
+        if service.start_error is None:
+            raise
+        raise CommandFailed(service.start_error) from None
     return 0
 
 

@@ -132,6 +132,18 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """
+    A peer has dealt with all that it was sent until ``Node.confirm``, or has gone.
+
+    :ivar error: why nobody knows, ``None`` if it has.
+    """
+
+    token: int
+    error: MeshError | None
+
+
+@dataclass(frozen=True, slots=True)
 class ClockDisagreement:
     """
     Our clock has turned out to be wrong, or right again.
@@ -172,6 +184,7 @@ Action = (
     | Connected
     | ConnectFailed
     | Replied
+    | Confirmed
     | ClockDisagreement
     | Dropped
     | WakeAt

@@ -67,6 +67,11 @@ class NetworkClock:
         self.correction = round(self._median) if wrong else 0
         return bool(before) != wrong
 
+    @property
+    def offset(self) -> float:
+        """Seconds that our peers are ahead of our own clock: the median of what they said."""
+        return self._median
+
     def accepts(self, stamp: float, wall: float) -> bool:
         """Whether a broadcast with this stamp is of our time."""
         return abs(stamp - wall) <= ACCEPTED or abs(stamp - wall - self._median) <= ACCEPTED

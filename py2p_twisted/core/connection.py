@@ -169,7 +169,7 @@ class Connection:
     :ivar since: when the transport was connected; monotonic seconds, as all times here.
     :ivar heard: when bytes last came in.
     :ivar frames: how many have come in.
-    :ivar bytes: how many of those.
+    :ivar bytes: how many bytes have come in.
     :ivar duplicates: frames among them that had come before, from whomever.
     :ivar drops: messages that were of no use, by reason.
     """

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Final
 
 from py2p_twisted.core import compression, flags
@@ -27,6 +28,7 @@ from py2p_twisted.core.actions import (
     Action,
     ClockDisagreement,
     Close,
+    Confirmed,
     Connected,
     ConnectFailed,
     Dial,
@@ -58,6 +60,7 @@ from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timers
 from py2p_twisted.errors import (
     BadField,
+    ClosedByPeer,
     ContentError,
     Disconnected,
     DuplicateConnection,
@@ -150,6 +153,8 @@ class Node:
         )
         #: Ids that are turned away, in the order in which they were disconnected.
         self._disconnected: dict[bytes, None] = {}
+        #: Questions whose answers prove that a peer has got so far, with whom and for whom.
+        self._proofs: dict[bytes, tuple[Connection, int]] = {}
         self._effects = effects
         self._rng = rng
         self._actions: list[Action] = []
@@ -263,7 +268,7 @@ class Node:
         """
         self._begin(now, wall)
         if link.state is not State.CLOSED:
-            self._gone(link, error or Unreachable("the peer closed the connection"))
+            self._gone(link, error or ClosedByPeer())
         return self._decisions()
 
     def close_link(
@@ -292,6 +297,10 @@ class Node:
         for other in self.links.open:
             if other.standby is link:
                 other.standby = None
+        for proof, (asked, token) in list(self._proofs.items()):
+            if asked is link:
+                del self._proofs[proof]
+                self._decide(Confirmed(token, error))
         was_there = self.links.forget(link)
         if not draining and not was_there:
             # Never joined, or on standby.
@@ -546,6 +555,29 @@ class Node:
             self.replies.search(target, token, message, now, wall)
         return token, self._decisions()
 
+    def confirm(self, link: Connection, now: float, wall: float) -> tuple[int, Sequence[Action]]:
+        """
+        Ask a peer something that it answers after it has dealt with all it was sent before.
+
+        0.6 has no acknowledgement. But every node answers a request that it can answer, in its
+        turn: nodes of ours know where they live themselves, 0.6 nodes where their neighbours
+        do, so both are asked.
+
+        :return: a token, which `Confirmed` will name.
+        """
+        self._begin(now, wall)
+        self._token += 1
+        token = self._token
+        if link.state is not State.OPEN:
+            self._decide(Confirmed(token, Unreachable("there is no such link any more")))
+            return token, self._decisions()
+        proof = sha256(b"%b %d %d" % (self.id, token, int(wall * 1000))).hexdigest().encode()
+        self._proofs[proof] = (link, token)
+        for target in (link.raw_id, self.id):
+            question = (proof, target)
+            self._whisper(link, self.composer.compose(flags.WHISPER, flags.REQUEST, question, wall))
+        return token, self._decisions()
+
     def request_peers(self, now: float, wall: float) -> Sequence[Action]:
         """Ask every neighbour for its peers."""
         self._begin(now, wall)
@@ -744,6 +776,10 @@ class Node:
     def _read_response(self, message: Message) -> None:
         _check_built_in(message, flags.RESPONSE)
         payload = message.payload
+        proven = self._proofs.pop(as_bytes(payload[1]), None)
+        if proven is not None:
+            self._decide(Confirmed(proven[1], None))
+            return
         found = payload[2]
         address = read_address(found[0]) if isinstance(found, list) and found else None
         if address is not None:

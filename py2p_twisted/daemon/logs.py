@@ -53,6 +53,7 @@ ROTATED: Final = 9
 #: Source: docs/reference/logging.rst, which a test compares with this.
 EVENTS: Final = (
     "listening",
+    "not started",
     "joined",
     "alone",
     "peer up",

@@ -48,6 +48,7 @@ class NodeService(MeshService):
 
     :ivar configuration: what it was set up from.
     :ivar programs: runs the program of ``exec``; ``None`` without one.
+    :ivar start_error: why there is no node after all, when an endpoint has failed late.
     """
 
     def __init__(self, reactor: Any, configuration: Configuration, **tools: Any) -> None:
@@ -66,6 +67,7 @@ class NodeService(MeshService):
         )
         self.configuration = configuration
         self.programs: Programs | None = None
+        self.start_error: str | None = None
         if configuration["exec"] is not None:
             self.programs = Programs(
                 reactor,
@@ -113,7 +115,8 @@ class NodeService(MeshService):
         """A process without its node is of no use: it ends."""
         error = failure.value
         text = why_not(error) if isinstance(error, CannotListenError) else str(error)
-        _log.critical("there is no node: {error}", event="stopping", error=printable(text))
+        self.start_error = text
+        _log.critical("there is no node: {error}", event="not started", error=printable(text))
         with suppress(ReactorNotRunning):
             self._reactor.stop()
 

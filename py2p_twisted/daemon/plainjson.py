@@ -1,7 +1,7 @@
 """
 Packets as JSON, and back, without loss.
 
-What JSON has no form for becomes an object with one key that begins with a dollar sign:
+What JSON has no form for becomes an object with one key out of three:
 
 ======================================  ================================================
 packet                                  JSON
@@ -9,7 +9,7 @@ packet                                  JSON
 ``b"\\x00\\xff"``                         ``{"$base64": "AP8="}``
 ``float("nan")``, ``inf``, ``-inf``     ``{"$float": "nan"}``
 a dict with keys that are no text,      ``{"$map": [[key, value], ...]}``
-or with one key that begins with ``$``
+or with one of these three alone
 ======================================  ================================================
 
 Everything else is what it looks like. Tuples arrive as lists, as on the wire.
@@ -34,12 +34,14 @@ def dumps(packets: Iterable[Any]) -> str:
 
 def loads(line: str) -> list[Any]:
     """
-    The packets in a JSON array.
+    The packets in a JSON array, or in an object that has such an array under ``packets``.
 
     :raises ValueError: it is none; the text says why.
     """
     try:
         plain = json.loads(line, parse_constant=_refuse)
+        if isinstance(plain, dict):
+            plain = plain.get("packets")
         if isinstance(plain, list):
             return [from_plain(item) for item in plain]
     except RecursionError as error:

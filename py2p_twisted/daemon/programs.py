@@ -181,8 +181,9 @@ class Programs:
         self.counts["lost"] += 1
         self._reports.say(
             LogLevel.warn, "queue full", "exec",
-            "gap: a message of {sender} is lost, because {most} are waiting for their program",
-            event="gap", sender=printable(job.message.sender), most=self._most,
+            "gap: a message of {sender} is lost, because too many or too large ones are waiting "
+            "for their program: {waiting}",
+            event="gap", sender=printable(job.message.sender), waiting=len(self._waiting) + 1,
         )  # fmt: skip
 
     def _start(self, job: Job) -> None:

@@ -7,7 +7,9 @@ then ``twistd`` in the background says the same as in front.
 
 from __future__ import annotations
 
+import atexit
 import errno
+import os
 import shutil
 import socket
 import sys
@@ -44,11 +46,7 @@ def check(reactor: Any, configuration: Configuration) -> None:
 
     :raises CannotStart: something would.
     """
-    command = configuration["exec"]
-    if command is not None and shutil.which(command[0]) is None:
-        raise CannotStart(
-            f"--exec={command[0]}: no such program, or it is not executable; give its whole path"
-        )
+    check_program(configuration)
     ours: dict[int, str] = {}
     with ExitStack() as probes:
         for description in configuration["listen"]:
@@ -61,6 +59,19 @@ def check(reactor: Any, configuration: Configuration) -> None:
     without = [one for one in configuration["listen"] if one.startswith("unix:")]
     if without and len(without) == len(configuration["listen"]) and not configuration["advertise"]:
         raise CannotStart(NO_ADDRESS)
+
+
+def check_program(configuration: Configuration) -> None:
+    """
+    Look whether the program of ``exec`` is there.
+
+    :raises CannotStart: it is not.
+    """
+    command = configuration["exec"]
+    if command is not None and shutil.which(command[0]) is None:
+        raise CannotStart(
+            f"--exec={command[0]}: no such program, or it is not executable; give its whole path"
+        )
 
 
 def _try_port(
@@ -94,6 +105,18 @@ def _try_port(
         raise CannotStart(why_not(CannotListenError(host, port, error))) from error
     if port:
         ours[port] = description
+
+
+def fail_with(service: NodeService) -> None:
+    """Have this process end with exit status 1 if its node turns out not to have started."""
+
+    def check_at_exit() -> None:
+        if service.start_error is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+
+    atexit.register(check_at_exit)
 
 
 def one_line_for_mistakes() -> None:

@@ -34,6 +34,7 @@ from py2p_twisted.core.actions import (
     Action,
     ClockDisagreement,
     Close,
+    Confirmed,
     Connected,
     ConnectFailed,
     Dial,
@@ -55,11 +56,18 @@ from py2p_twisted.errors import (
     LinkError,
     MeshClosed,
     MeshError,
+    NetworkMismatch,
+    SelfConnection,
     TooManyPeers,
     Unreachable,
 )
 from py2p_twisted.net.flow import TURN, Pace, SendQueue
-from py2p_twisted.net.protocol import MeshProtocol
+from py2p_twisted.net.protocol import (
+    CLOSE_TIMEOUT,
+    MOST_CLOSING,
+    REFUSAL_TIMEOUT,
+    MeshProtocol,
+)
 from py2p_twisted.net.reports import Reports, printable, reason_of
 
 _log = Logger(namespace="py2p_twisted.net")
@@ -162,6 +170,8 @@ class MeshFactory(Factory):
         self._wake_at = float("inf")
         self._dials: dict[int, Deferred[Any]] = {}
         self._protocols: dict[MeshProtocol, None] = {}
+        #: Those among them that are being closed, oldest first.
+        self._ending: dict[MeshProtocol, None] = {}
         self._waiting: dict[int, Deferred[Any]] = {}
         self._all_gone: list[Deferred[None]] = []
         #: What has arrived in this turn.
@@ -177,6 +187,7 @@ class MeshFactory(Factory):
             Connected: self._do_connected,
             ConnectFailed: self._do_connect_failed,
             Replied: self._do_replied,
+            Confirmed: self._do_confirmed,
             ClockDisagreement: self._do_clock,
             Dropped: self._do_dropped,
             WakeAt: self._do_wake_at,
@@ -272,6 +283,18 @@ class MeshFactory(Factory):
         self._act(actions)
         return done
 
+    def confirm(self, link: Connection) -> Deferred[None]:
+        """
+        Wait until a peer has dealt with all that it has been sent until now.
+
+        :return: fires then; fails with the reason when the link ends first.
+        """
+        done: Deferred[None] = Deferred()
+        token, actions = self.node.confirm(link, self.now(), self.wall())
+        self._waiting[token] = done
+        self._act(actions)
+        return done
+
     def send_to(self, link: Connection, message: Message, *, as_it_is: bool = False) -> None:
         """Send one message to one peer; see ``core.node.Node.send_to``."""
         self.node.send_to(link, message, self.now(), as_it_is=as_it_is)
@@ -317,12 +340,19 @@ class MeshFactory(Factory):
         self._protocols[protocol] = None
         self._act(self.node.opened(protocol.link, now, self.wall()))
 
+    def closing(self, protocol: MeshProtocol) -> None:
+        """A connection is being closed in good order, which may take a while."""
+        self._ending[protocol] = None
+        if len(self._ending) > MOST_CLOSING and not self._closing:
+            next(iter(self._ending)).cut_off()
+
     def connection_lost(self, protocol: MeshProtocol, error: MeshError | None) -> None:
         """A transport is gone."""
         link = protocol.link
         refused = error if link.state is State.GREETING else None
         actions = self.node.lost(link, error, self.now(), self.wall())
         self._protocols.pop(protocol, None)
+        self._ending.pop(protocol, None)
         if self._closing and link.id:
             (self.parted if protocol.closed_well else self.cut_short).append(protocol.peer_name)
         self._act(actions)
@@ -424,7 +454,8 @@ class MeshFactory(Factory):
             self.application.link_failed(error, link.owner.peer_name)
         elif isinstance(error, TooManyPeers):
             self._refused(link, error)  # worth a line in the log, but no trouble of ours
-        protocol.close(action.flush)
+        refused = isinstance(error, (TooManyPeers, NetworkMismatch, SelfConnection))
+        protocol.close(action.flush, REFUSAL_TIMEOUT if refused else CLOSE_TIMEOUT)
 
     def _refused(self, link: Connection, error: MeshError) -> None:
         """A connection ended before it had joined: somebody should know why."""
@@ -497,6 +528,15 @@ class MeshFactory(Factory):
         if action.error is not None:
             _log.info("a reply was lost: {error}", error=reason_of(action.error))
             self.application.reply_failed(action.error)
+        if done is None:
+            return
+        if action.error is None:
+            done.callback(None)
+        else:
+            done.errback(Failure(action.error))
+
+    def _do_confirmed(self, action: Confirmed) -> None:
+        done = self._waiting.pop(action.token, None)
         if done is None:
             return
         if action.error is None:

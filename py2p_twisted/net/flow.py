@@ -258,6 +258,10 @@ class Outbox:
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
+        if getattr(getattr(self._transport, "transport", None), "disconnecting", False):
+            # Over TLS: the peer has said goodbye, and the transport below ends as soon as
+            # nobody is registered who could write. Twisted does not see to that itself.
+            self.abandon()
         self.flush()
 
     def stopProducing(self) -> None:

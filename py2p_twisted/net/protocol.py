@@ -36,6 +36,11 @@ USER_TIMEOUT = 20_000
 #: Seconds that a closing connection gets to write what is queued and say goodbye.
 CLOSE_TIMEOUT = 5.0
 
+#: The same for one that was refused, and connections that may be closing at a time: then
+#: the oldest is cut off, or strangers could use up the open files of a process.
+REFUSAL_TIMEOUT = 1.0
+MOST_CLOSING = 64
+
 
 class MeshProtocol(Protocol):
     """
@@ -60,8 +65,11 @@ class MeshProtocol(Protocol):
         self.closed_well = False
         self._closing = False
         self._said_goodbye = False
+        self._closed_below = False
         self._hang_up: Any = None
         self._next_turn: Any = None
+        #: Why the transport has gone while something was left to be read.
+        self._lost: Failure | None = None
 
     def __repr__(self) -> str:
         return f"<MeshProtocol {self.peer_name}>"
@@ -118,44 +126,59 @@ class MeshProtocol(Protocol):
             self.dataReceived(b"")
         except BaseException:
             # As Twisted does when `dataReceived` raises: else nothing would ever be read again.
-            self._abort()
+            self.cut_off()
             raise
-        if self._next_turn is None and not self._closing:
+        if self._next_turn is None and self._lost is not None:
+            self.connectionLost(self._lost)
+        elif self._next_turn is None and not self._closing:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
+        if self._next_turn is not None and not self._closing and reason.check(ConnectionDone):
+            # Over TLS the peer's goodbye may stand in the same read as what is left for later
+            # turns; it has been told that all was read, so all has to be.
+            self._lost = reason
+            self.outbox.abandon()
+            return
         self.outbox.abandon()
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
         if self._hang_up is not None and self._hang_up.active():
             self._hang_up.cancel()
-        self.closed_well = self._said_goodbye and reason.check(ConnectionDone) is not None
+        self.closed_well = self._said_goodbye and (
+            self._closed_below or reason.check(ConnectionDone) is not None
+        )
         self.factory.connection_lost(self, self._explain(reason))
 
     # --- called by the factory -----------------------------------------------------------
 
-    def close(self, flush: bool) -> None:
+    def close(self, flush: bool, timeout: float = CLOSE_TIMEOUT) -> None:
         """
         Hang up.
 
-        :param flush: write what is queued first, for a few seconds at most.
+        :param flush: write what is queued first, and wait for the peer to close its half.
+        :param timeout: seconds that this may take.
         """
         if self._closing:
             return
         self._closing = True
+        if self._lost is not None:
+            self.connectionLost(self._lost)
+            return
         if self._next_turn is not None:
             # What comes is ignored, but over TLS the peer's goodbye has to be read.
             self._next_turn.cancel()
             self._next_turn = None
             self.transport.resumeProducing()  # type: ignore[union-attr]
-        self._hang_up = self.factory.reactor.callLater(CLOSE_TIMEOUT, self._abort)
+        self.factory.closing(self)
+        self._hang_up = self.factory.reactor.callLater(timeout, self.cut_off)
         if flush:
             self.outbox.when_empty(self._say_goodbye)
         else:
             self.outbox.abandon()
-            self._abort()
+            self.cut_off()
 
     def _say_goodbye(self) -> None:
         """
@@ -173,11 +196,30 @@ class MeshProtocol(Protocol):
         half = None if ISSLTransport.providedBy(transport) else transport
         close = getattr(half, "loseWriteConnection", None)
         if close is None:
+            self._watch_below(transport)
             transport.loseConnection()  # over TLS the same: it waits for the peer's goodbye
         else:
             close()
 
-    def _abort(self) -> None:
+    def _watch_below(self, transport: Any) -> None:
+        """
+        Learn how the connection below TLS ends.
+
+        0.6 answers our TLS goodbye by closing its socket, without one of its own. Twisted calls
+        that a lost connection, as if it had been reset; but the peer has read all of ours.
+        """
+        lost = getattr(transport, "connectionLost", None)
+        if lost is None:
+            return
+
+        def ended(reason: Failure) -> None:
+            self._closed_below = reason.check(ConnectionDone) is not None
+            lost(reason)
+
+        transport.connectionLost = ended
+
+    def cut_off(self) -> None:
+        """Hang up at once."""
         self.outbox.abandon()
         self._said_goodbye = False  # it has not been answered
         transport = self.transport

@@ -8,7 +8,7 @@ than a thousand times. What is left out is counted, and said with the next line.
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TypeVar
 
 from constantly import NamedConstant
@@ -19,8 +19,10 @@ _Key = TypeVar("_Key")
 #: Seconds between two lines about the same thing. Source: docs/design.rst, "Limits".
 INTERVAL = 60.0
 
-#: Lines about one host in that time, however many names its nodes go by.
+#: Lines about one host in that time, however many names its nodes go by: one from outside,
+#: and one in a private network, where many nodes may well live together.
 BURST = 60
+LOCAL_BURST = 600
 
 #: Pairs of peer and reason, and hosts, that are told apart.
 _REMEMBERED = 1024
@@ -76,8 +78,9 @@ class Reports:
 
         :return: whether it was written.
         """
-        if host and not is_local(host):
-            held_back = self._again(self._hosts, host, BURST)
+        if host:
+            host, most = source_of(host)
+            held_back = self._again(self._hosts, host, most)
             if held_back is None:
                 return False
             if held_back:
@@ -107,14 +110,22 @@ class Reports:
         return entry[2] if entry is not None else 0
 
 
-def is_local(host: str) -> bool:
-    """Whether a host is this machine or a neighbour, where many nodes may well live together."""
+def source_of(host: str) -> tuple[str, int]:
+    """
+    What counts as one host, and how many lines it may cause in a minute.
+
+    Of IPv6 that is a network of 64 bits, for whoever has one has all addresses in it.
+    """
     try:
-        address = ip_address(host)
-        # A socket that takes both families shows IPv4 like this.
-        return not (getattr(address, "ipv4_mapped", None) or address).is_global
+        address = ip_address(host.partition("%")[0])
     except ValueError:
-        return True  # no address, so nobody from outside
+        return host, LOCAL_BURST  # no address, so nobody from outside
+    # A socket that takes both families shows IPv4 like this.
+    address = getattr(address, "ipv4_mapped", None) or address
+    most = BURST if address.is_global else LOCAL_BURST
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, 64), strict=False)), most
+    return str(address), most
 
 
 def printable(text: str | bytes) -> str:
@@ -137,4 +148,13 @@ def reason_of(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
-__all__ = ["BURST", "INTERVAL", "LogLevel", "Reports", "is_local", "printable", "reason_of"]
+__all__ = [
+    "BURST",
+    "INTERVAL",
+    "LOCAL_BURST",
+    "LogLevel",
+    "Reports",
+    "printable",
+    "reason_of",
+    "source_of",
+]

@@ -8,8 +8,9 @@ import argparse
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
-from py2p_twisted.cli.member import DEFAULT_JOIN, Member, add_options, typed
+from py2p_twisted.cli.member import DEFAULT_JOIN, PATIENCE, Member, add_options, typed
 from py2p_twisted.core.network import Network
 from py2p_twisted.net import MeshService
 from tests.cli.members import FIRST, MemberTestCase, options
@@ -29,8 +30,9 @@ class JoiningTestCase(MemberTestCase):
 
     def leave(self, member: Member) -> bool:
         """Leave; whether somebody has read everything."""
-        left: bool = self.outcome(Deferred.fromCoroutine(member.leave()))
-        return left
+        confirmed = self.outcome(Deferred.fromCoroutine(member.confirm()))
+        self.outcome(Deferred.fromCoroutine(member.leave()))
+        return not isinstance(confirmed, Failure)
 
     @property
     def now(self) -> float:
@@ -191,7 +193,7 @@ class LeaveTests(JoiningTestCase):
         self.mesh.stall("ada")
         self.send(member, "hello")
         self.assertFalse(self.leave(member))
-        self.assertTrue(0 < self.now < 10, self.now)
+        self.assertTrue(PATIENCE <= self.now < PATIENCE + 10, self.now)
 
     def test_one_of_two(self) -> None:
         """One neighbour that has read it is enough."""

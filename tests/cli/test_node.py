@@ -37,6 +37,7 @@ class ToyService:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.calls: list[str] = []
+        self.start_error: str | None = None
         self.stopped: Deferred[None] = Deferred()
         self._error = error
 

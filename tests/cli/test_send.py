@@ -112,10 +112,16 @@ class LineTests(SendTestCase):
 
     def test_bad_json(self) -> None:
         """The line is named; those before it were sent, those behind it are not."""
-        for bad in (b"{", b'{"packets": []}', b"NaN", b'["\xff"]', b'[{"$float": "x"}]', b"7"):
+        for bad in (b"{", b'{"packet": []}', b"NaN", b'["\xff"]', b'[{"$float": "x"}]', b"7"):
             code = self.send("--json", stdin=b'["one"]\n\n' + bad + b'\n["never"]\n')
             self.assert_line(code, 1, "py2p send: line 3 of standard input: ")
         self.assertEqual(self.inbox(), [("one",)] * 6)
+
+    def test_what_listen_has_printed(self) -> None:
+        """An object is taken as well, for its packets."""
+        line = b'{"packets": ["one", {"$base64": "AAEC"}], "sender": "Ada", "type": 0}\n'
+        self.assertEqual(self.send("--json", stdin=line), 0)
+        self.assertEqual(self.inbox(), [("one", b"\x00\x01\x02")])
 
     def test_json_that_no_message_can_hold(self) -> None:
         """The same: the line is named, in one line."""
@@ -240,7 +246,7 @@ class FailureTests(SendTestCase):
         """A message that is too large for the neighbour has not been read."""
         ben = self.mesh.add("ben", max_message=1024)
         code = self.main("send", f"--join={ben.address[0]}:4444", stdin=b"\xff" * 4000)
-        self.assert_line(code, 1, "py2p send: the link broke before everything was read")
+        self.assert_line(code, 1, "py2p send: no neighbour has confirmed")
 
     def test_the_link_is_lost(self) -> None:
         """Lines that come then are not sent into the void."""
@@ -288,7 +294,7 @@ class FailureTests(SendTestCase):
             return next(given)
 
         self.patch(send, "FileLines", lambda number: _Source(read))
-        self.assert_line(self.send("--lines"), 1, "the link broke before everything was read")
+        self.assert_line(self.send("--lines"), 1, "no neighbour has confirmed")
 
     def test_signals(self) -> None:
         """While it joins, and while it waits for lines."""

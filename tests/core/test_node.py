@@ -9,6 +9,7 @@ from collections import Counter
 from functools import partial
 from itertools import combinations_with_replacement, pairwise, permutations, product
 from struct import pack
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from py2p_twisted.core import flags
 from py2p_twisted.core.actions import (
     ClockDisagreement,
     Close,
+    Confirmed,
     Connected,
     ConnectFailed,
     Dial,
@@ -35,6 +37,7 @@ from py2p_twisted.core.node import LIST_LENGTH, UNASKED_INTERVAL, UNASKED_LENGTH
 from py2p_twisted.errors import (
     BadCompression,
     ChecksumMismatch,
+    ClosedByPeer,
     ContentError,
     Disconnected,
     DuplicateConnection,
@@ -1302,9 +1305,63 @@ class RoutingTests(SynchronousTestCase):
         solo.lost(ben)
         self.assertEqual(
             [(it.link, type(it.error), it.last) for it in solo.all(Left)],
-            [(ada, Unreachable, False), (ben, PeerTooSlow, True)],
+            [(ada, ClosedByPeer, False), (ben, PeerTooSlow, True)],
         )
         self.assertEqual([it.link for it in solo.all(Close)], [ben])
+
+
+class ConfirmTests(SynchronousTestCase):
+    """Whether a peer has dealt with what it was sent."""
+
+    def setUp(self) -> None:
+        self.solo = Solo()
+        self.ada = self.solo.peer(b"Ada")
+
+    def confirm(self) -> int:
+        solo = self.solo
+        token, actions = solo.node.confirm(self.ada, solo.now, solo.wall)
+        solo.note(actions)
+        return token
+
+    def questions(self) -> list[tuple[Any, ...]]:
+        asked = self.solo.effects.to(self.ada, flags.REQUEST)
+        return [payload for payload in asked if payload[1] != b"*"]
+
+    def test_both_kinds_of_nodes_can_answer(self) -> None:
+        """Ours know where they live themselves, 0.6 nodes where their neighbours do."""
+        self.confirm()
+        first, second = self.questions()
+        self.assertEqual(first[1], second[1])
+        self.assertEqual({first[2], second[2]}, {b"Ada", self.solo.node.id})
+
+    def test_an_answer(self) -> None:
+        """The first answer is enough; what comes later is an answer to nobody."""
+        token = self.confirm()
+        answer = (flags.RESPONSE, self.questions()[0][1], [["10.0.0.1", 1], b"Ada"])
+        for number in range(2):
+            self.solo.receive(self.ada, raw(*answer, sender=b"Ada%d" % number))
+        self.assertEqual(self.solo.all(Confirmed), [Confirmed(token, None)])
+
+    def test_another_answer(self) -> None:
+        """An answer to somebody else's question proves nothing."""
+        self.confirm()
+        answer = (flags.RESPONSE, b"other", [["10.0.0.1", 1], b"Ada"])
+        self.solo.receive(self.ada, raw(*answer, sender=b"Ada"))
+        self.assertEqual(self.solo.all(Confirmed), [])
+
+    def test_a_link_that_ends(self) -> None:
+        """Then nobody will ever know."""
+        token = self.confirm()
+        self.solo.lost(self.ada)
+        (confirmed,) = self.solo.all(Confirmed)
+        self.assertEqual((confirmed.token, type(confirmed.error)), (token, ClosedByPeer))
+
+    def test_a_link_that_has_ended(self) -> None:
+        """The same, at once."""
+        self.solo.lost(self.ada)
+        token = self.confirm()
+        (confirmed,) = self.solo.all(Confirmed)
+        self.assertEqual((confirmed.token, type(confirmed.error)), (token, Unreachable))
 
 
 # --- errors ------------------------------------------------------------------------------------

@@ -415,6 +415,8 @@ class EventTests(SynchronousTestCase):
         reactor.processes[0].prints(HOSTILE.encode() + b"\n")
         reactor.processes[0].exits(1)
         node.stopService()
+        late = NodeService(ToyReactor(), configure({"listen": ["tcp:4445"]}))
+        late.start_failed(Failure(RuntimeError(HOSTILE)))
 
     def test_every_event_is_listed(self) -> None:
         """What is logged with an event's name, and what is listed, is the same."""

@@ -351,11 +351,15 @@ class CheckTests(TapTestCase):
         self.assertEqual(stream.getvalue(), "")
 
     def test_nothing_is_started(self) -> None:
-        """A check neither tries ports nor looks for programs: it is of values."""
+        """A check does not try ports, which the node that runs already may have."""
         ToySocket.reset()
         self.patch(socket, "socket", ToySocket)
-        self.assertEqual(self.exits("--check", "--exec=/nonexistent")[0], 0)
+        self.assertEqual(self.exits("--check", "--exec=true")[0], 0)
         self.assertEqual(ToySocket.made, [])
+
+    def test_a_program_that_is_not_there(self) -> None:
+        """It is a mistake like a wrong value."""
+        self.assertIn("no such program", self.mistake("--check", "--exec=/nonexistent"))
 
 
 class CompletionTests(TapTestCase):

@@ -638,14 +638,14 @@ class BusyTests(CommandsTestCase):
         node.ask("begin", task="push", size=5_000, count=10**9)
         self.check(node, "--tls")
 
-    def check_unread(self, node: Process, *options: str) -> None:
+    def check_unread(self, node: Process, *options: str, times: int = 4) -> None:
         """
         Have a message and the goodbye sent while much is unread at both ends.
 
         Each of the two gets no time by turns, so it does not depend on who is faster.
         """
         node.ask("begin", task="push", size=20_000, count=10**9)
-        sent = [os.urandom(200_000).hex() for _ in range(3)]
+        sent = [os.urandom(200_000 if number % 2 else 10).hex() for number in range(times)]
         for line in sent:
             sender = self.start("send", "--lines", at(node.port), *options, stdin=subprocess.PIPE)
             self.wait_for(lambda: bool(node.table()), "the sender", PATIENCE)
@@ -670,7 +670,7 @@ class BusyTests(CommandsTestCase):
 
     def test_much_that_is_unread_tls(self) -> None:
         """The same over TLS."""
-        self.check_unread(self.node(encryption="SSL"), "--tls")
+        self.check_unread(self.node(encryption="SSL"), "--tls", times=8)
 
 
 @functools.cache

@@ -20,7 +20,15 @@ from py2p_twisted.core.network import Network
 from py2p_twisted.errors import LinkUnresponsive, MeshClosed
 from py2p_twisted.net import service
 from py2p_twisted.net.protocol import MeshProtocol
-from py2p_twisted.net.reports import BURST, INTERVAL, Reports, is_local, printable, reason_of
+from py2p_twisted.net.reports import (
+    BURST,
+    INTERVAL,
+    LOCAL_BURST,
+    Reports,
+    printable,
+    reason_of,
+    source_of,
+)
 from py2p_twisted.net.status import status_of
 from py2p_twisted.testing import MemoryMesh
 from tests.core.support import WALL, frame, handshake, raw, whisper
@@ -88,7 +96,12 @@ class ComingAndGoingTests(LogTestCase):
         gone(one)
         (event,) = self.named("peer down")
         self.assert_event(
-            event, LogLevel.info, peer="Ada", reason="unreachable", where="10.0.0.9:50000", count=1
+            event,
+            LogLevel.info,
+            peer="Ada",
+            reason="closed by peer",
+            where="10.0.0.9:50000",
+            count=1,
         )
         self.assertEqual(
             formatEvent(event),
@@ -99,7 +112,7 @@ class ComingAndGoingTests(LogTestCase):
         """Each way to go has its own word, which stays the same."""
         for number, (end, reason) in enumerate(
             [
-                (lambda peer: gone(peer), "unreachable"),
+                (lambda peer: gone(peer), "closed by peer"),
                 (lambda peer: gone(peer, well=False), "transport"),
                 (lambda peer: peer.dataReceived(b"\0\0\0\x40" + bytes(64)), "checksum"),
                 (lambda peer: peer.dataReceived(b"\xff" * 100), "frame too large"),
@@ -161,6 +174,12 @@ class ComingAndGoingTests(LogTestCase):
         before = len(self.events)
         self.host.join(b"Ada", peer=("9.9.9.9", 1))
         self.assertEqual(self.names()[before:], ["joined", "peer up"])
+
+    def test_neighbours_do_not_fill_it_either(self) -> None:
+        """A private network has more room, but not without end."""
+        for _ in range(LOCAL_BURST):
+            gone(self.host.join(b"Eve", peer=("10.0.0.66", 1)))
+        self.assertLessEqual(len(self.events), LOCAL_BURST)
 
     def test_not_under_many_names_either(self) -> None:
         """Whatever its nodes call themselves, and whatever they do."""
@@ -687,12 +706,18 @@ class PrintableTests(SynchronousTestCase):
         self.assertLess(len(text), 600)
         self.assertTrue(text.isprintable())
 
-    def test_local(self) -> None:
-        """This machine, private networks and names are near; the rest of the world is not."""
-        for host in ("127.0.0.1", "10.0.0.9", "192.168.1.1", "::1", "fe80::1", "node.example", ""):
-            self.assertTrue(is_local(host), host)
-        for host in ("8.8.8.8", "2001:4860:4860::8888"):
-            self.assertFalse(is_local(host), host)
+    def test_how_many_lines(self) -> None:
+        """This machine, private networks and names may cause more than the rest of the world."""
+        for host in ("127.0.0.1", "10.0.0.9", "192.168.1.1", "::1", "fe80::1%eth0", "node.example"):
+            self.assertEqual(source_of(host)[1], LOCAL_BURST, host)
+        for host in ("8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"):
+            self.assertEqual(source_of(host)[1], BURST, host)
+
+    def test_one_network_one_host(self) -> None:
+        """Whoever has an IPv6 address has a network of them, which counts as one."""
+        self.assertEqual(source_of("2001:4860::1"), source_of("2001:4860::ffff:1"))
+        self.assertNotEqual(source_of("2001:4860::1")[0], source_of("2001:4860:0:1::1")[0])
+        self.assertEqual(source_of("::ffff:8.8.8.8"), source_of("8.8.8.8"))
 
 
 class ReportsTests(SynchronousTestCase):

@@ -106,24 +106,15 @@ class Processes:
     def __init__(self, *, tls: bool, guard: Guard | None = None) -> None:
         self.network = Network(f"demo-{secrets.token_hex(4)}", SSL if tls else PLAINTEXT)
         self.turns = DeferredSemaphore(AT_ONCE)
-        self.guard = guard or Guard()
+        self.guard = guard or Guard(f"--network={self.network.name}")
         self.on_lost: Callable[[ProcessNode, str], None] = lambda node, how: None
         self._nodes: list[ProcessNode] = []
-        self._killed: dict[str, bytes] = {}
 
     def make_node(self, reactor: Any) -> ProcessNode:
         """One more node. All others join through the first one."""
         node = ProcessNode(reactor, self, self._nodes[0] if self._nodes else None)
         self._nodes.append(node)
         return node
-
-    def note_killed(self, node: ProcessNode) -> None:
-        """Nobody lives at this node's address any more."""
-        self._killed["{}:{}".format(*node.address)] = node.id
-
-    def killed_at(self, where: str) -> bytes | None:
-        """The id of the node that was killed at an address (``host:port``), if any was."""
-        return self._killed.get(where)
 
     def close(self) -> None:
         """Kill whoever is left, whether the reactor still runs or not."""
@@ -252,8 +243,6 @@ class ProcessNode:
     def drop(self) -> Deferred[Any]:
         """Kill it: no signal handler runs, nobody is told."""
         self.kill()
-        if self._id:
-            self._processes.note_killed(self)
         return self._end()
 
     def leave(self) -> Deferred[Any]:
@@ -374,10 +363,6 @@ class ProcessNode:
                 self._table.discard(peer.encode("ascii"))
             case "alone":
                 self._table.clear()
-            case "no connection":
-                # "peer down" is left out when the same was told of this peer within the last
-                # minute. But nobody dials a peer that it is connected to.
-                self._table.discard(self._processes.killed_at(peer) or b"")
             case "exec" if "line" in event and _level(event) == "info":
                 self._shown(str(event["line"]))
             case _:
@@ -478,16 +463,33 @@ def _environment() -> dict[str, str]:
 # --- when we are killed ourselves -----------------------------------------------------------
 
 #: Reads numbers of processes, and kills those that are left when nothing more is to be read.
+#: If it has not been told that this is the end, it looks for those that it was not told of
+#: in time: by the mark that is on their command lines, where the system shows these.
 _GUARD: Final = """
-import os, sys
-left = set()
+import os, sys, time
+left, told = set(), False
 for line in sys.stdin:
-    (left.add if line[0] == "+" else left.discard)(int(line[1:]))
-for number in left:
+    if line[0] == ".":
+        told = True
+    else:
+        (left.add if line[0] == "+" else left.discard)(int(line[1:]))
+def kill(number):
     try:
         os.kill(number, 9)
     except OSError:
         pass
+for number in left:
+    kill(number)
+for _ in range(0 if told or not mark or not os.path.isdir("/proc") else 5):
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                marked = mark.encode() in file.read()
+        except OSError:
+            continue
+        if marked and int(name) != os.getpid():
+            kill(int(name))
+    time.sleep(0.2)
 """
 
 
@@ -498,14 +500,18 @@ class Guard:
     Ctrl-C is not for it: it is in a session of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mark: str = "") -> None:
+        """
+        :param mark: what stands on the command lines of all it is to watch, and on no other.
+        """
+        self._mark = mark
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, if that has not been done."""
         if self._process is None:
             self._process = subprocess.Popen(  # noqa: S603 - it is a constant
-                [sys.executable, "-S", "-E", "-c", _GUARD],
+                [sys.executable, "-S", "-E", "-c", f"mark = {self._mark!r}{_GUARD}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -527,6 +533,8 @@ class Guard:
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
+        with suppress(OSError):
+            process.stdin.write(b".\n")
         with suppress(OSError):
             process.stdin.close()
         try:

@@ -6,12 +6,14 @@ No process runs here: the reactor is a toy that remembers what it should have st
 
 from __future__ import annotations
 
+import builtins
 import io
 import json
 import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -354,27 +356,6 @@ class LogTests(ProcessesTestCase):
         process.log(event="peer up", peer="n2")
         process.log(event="alone")
         self.assertEqual(node.peers(), set())
-
-    def test_a_line_that_was_left_out(self) -> None:
-        """
-        The second loss of a peer within a minute stands in no log. A killed one is found out
-        by the attempt to reach it again; of the living that means nothing.
-        """
-        first, second = self.make(2)
-        first.start()
-        self.reactor.started[0].listen(1)
-        second.start()
-        self.reactor.started[1].listen(2)
-        process = self.reactor.started[1]
-        for peer in ("n1", "n3"):
-            process.log(event="peer up", peer=peer)
-        process.log(event="no connection", peer="127.0.0.1:40001")
-        self.assertEqual(second.peers(), {b"n1", b"n3"})
-        first.drop()
-        process.log(event="no connection", peer="127.0.0.1:40003")
-        self.assertEqual(second.peers(), {b"n1", b"n3"})
-        process.log(event="no connection", peer="127.0.0.1:40001")
-        self.assertEqual(second.peers(), {b"n3"})
 
     def test_however_it_is_cut(self) -> None:
         """Lines are put together from what the pipe brings."""
@@ -788,6 +769,31 @@ class GuardTests(SynchronousTestCase):
         guard.watch(17)
         guard.close()
         self.assertEqual(process.happened, ["wait"])
+
+    def test_those_it_was_not_told_of(self) -> None:
+        """When the demo is killed in the middle of starting one, that one has a mark."""
+        killed: list[int] = []
+        lines = {"17": b"twist\0--network=demo-1\0", "18": b"twist\0--network=demo-2\0", "x": b""}
+        self.patch(os, "listdir", lambda path: [*lines, str(os.getpid()), "19"])
+        self.patch(os.path, "isdir", lambda path: True)
+        self.patch(time, "sleep", lambda seconds: None)
+
+        def shown(path: str, mode: str) -> Any:
+            name = path.split("/")[2]
+            if name == "19":
+                raise FileNotFoundError
+            return io.BytesIO(lines.get(name, b"--network=demo-1"))
+
+        self.patch(builtins, "open", shown)
+        guard = Guard("--network=demo-1")
+        guard.start()
+        (process,) = ToyPopen.made
+        for told, expected in (("+5\n", {5, 17}), ("+5\n.\n", {5})):
+            killed.clear()
+            self.patch(sys, "stdin", io.StringIO(told))
+            self.patch(os, "kill", lambda number, signal: killed.append(number))
+            exec(process.command[-1], {})
+            self.assertEqual(set(killed), expected)
 
     def test_without_a_process(self) -> None:
         """Nothing is started only to be ended."""

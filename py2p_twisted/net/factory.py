@@ -344,7 +344,9 @@ class MeshFactory(Factory):
         """A connection is being closed in good order, which may take a while."""
         self._ending[protocol] = None
         if len(self._ending) > MOST_CLOSING and not self._closing:
-            next(iter(self._ending)).cut_off()
+            oldest = next(iter(self._ending))
+            del self._ending[oldest]
+            oldest.cut_off()
 
     def connection_lost(self, protocol: MeshProtocol, error: MeshError | None) -> None:
         """A transport is gone."""

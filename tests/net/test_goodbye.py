@@ -10,8 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import flags
 from py2p_twisted.core.network import Network
-from py2p_twisted.errors import LinkUnresponsive
-from py2p_twisted.net.protocol import CLOSE_TIMEOUT, MeshProtocol
+from py2p_twisted.errors import ClosedByPeer, LinkUnresponsive
+from py2p_twisted.net.protocol import (
+    CLOSE_TIMEOUT,
+    MOST_CLOSING,
+    REFUSAL_TIMEOUT,
+    MeshProtocol,
+)
 from py2p_twisted.testing import MemoryMesh
 from tests.core.support import WALL, raw, whisper
 from tests.net.wires import HalfWire, Host, TLSWire, UncutWire, Wire, gone, wire
@@ -381,4 +386,73 @@ class PartedTests(GoodbyeTestCase):
         """A node without peers closes at once, also one that never started."""
         self.successResultOf(self.host.factory.close())
         self.successResultOf(MemoryMesh("ada")["ada"].service.factory.close())
+        self.assert_quiet()
+
+
+class StrangerTests(GoodbyeTestCase):
+    """Those that are told to go, and stay."""
+
+    def setUp(self) -> None:
+        self.host = Host(max_inbound=1)
+        self.host.join(b"Ada", HalfWire)
+
+    def refused(self, number: int) -> MeshProtocol:
+        return self.host.join(b"Eve%d" % number, HalfWire, peer=("10.0.1.1", number + 1))
+
+    def test_a_second(self) -> None:
+        """Whoever is refused has a second to go, not as long as a peer."""
+        eve = self.refused(1)
+        self.assertEqual(wire(eve).calls, ["loseWriteConnection"])
+        self.host.advance(REFUSAL_TIMEOUT)
+        self.assertEqual(wire(eve).calls, ["loseWriteConnection", "abortConnection"])
+
+    def test_many(self) -> None:
+        """They cannot use up the open files: the oldest make room."""
+        eves = [self.refused(number) for number in range(MOST_CLOSING + 10)]
+        cut = [number for number, eve in enumerate(eves) if "abortConnection" in wire(eve).calls]
+        self.assertEqual(cut, list(range(10)))
+
+    def test_those_that_go(self) -> None:
+        """Who has gone does not count."""
+        for number in range(MOST_CLOSING * 2):
+            gone(self.refused(number))
+        last = self.refused(1000)
+        self.assertEqual(wire(last).calls, ["loseWriteConnection"])
+
+
+class UnreadTests(GoodbyeTestCase):
+    """What is left for later turns when a peer says goodbye, as over TLS it may in one read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.peer = self.host.join(b"Ada", TLSWire)
+        numbers = list(range(3000))
+        self.peer.dataReceived(b"".join(raw(0, n, numbers, sender=b"Ada") for n in range(100)))
+
+    def heard(self) -> int:
+        return len(self.host.application.messages)
+
+    def test_it_is_read(self) -> None:
+        """All of it, and then the peer has left."""
+        self.assertLess(self.heard(), 100)
+        gone(self.peer)
+        self.assertEqual(self.host.application.left, [])
+        self.host.advance(1)
+        self.assertEqual(self.heard(), 100)
+        self.assertEqual([type(error) for error in self.host.application.left], [ClosedByPeer])
+
+    def test_not_from_one_that_was_cut_off(self) -> None:
+        """Of a connection that broke nobody has been told that it was read."""
+        gone(self.peer, well=False)
+        heard = self.heard()
+        self.assertEqual(len(self.host.application.left), 1)
+        self.host.advance(1)
+        self.assertEqual(self.heard(), heard)
+
+    def test_the_node_closes_meanwhile(self) -> None:
+        """Then it is over at once."""
+        gone(self.peer)
+        closed = self.host.factory.close()
+        self.successResultOf(closed)
+        self.host.advance(1)
         self.assert_quiet()

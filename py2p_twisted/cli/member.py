@@ -2,8 +2,8 @@
 A member for as long as a command runs.
 
 It listens nowhere: it joins through nodes that are there, is not told to anybody, and is not
-missed when it has gone. Its links are closed in good order, so it knows whether a neighbour
-has read all that it was sent.
+missed when it has gone. Before it goes it can ask whether a neighbour has dealt with all that it
+was sent.
 """
 
 from __future__ import annotations

@@ -65,6 +65,7 @@ EVENTS: Final = (
     "clock",
     "exec",
     "stopping",
+    "stopped",
 )
 
 

@@ -141,16 +141,23 @@ class NodeService(MeshService):
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye to the peers, and end the programs that run."""
-        waits: list[Deferred[Any]] = []
-        if not self._closed and self.factory.started:
+        first = not self._closed and self.factory.started
+        if first:
             _log.info(
                 "stopping: {count} peers are told", event="stopping", count=len(self.routing_table)
             )
-        waits.append(super().stopService())
+        waits: list[Deferred[Any]] = [super().stopService()]
         if self.programs is not None:
             waits.append(self.programs.stop())
         done: Deferred[Any] = DeferredList(waits, consumeErrors=True)
-        return done.addCallback(lambda _: None)
+        return done.addCallback(lambda _: self._stopped() if first else None)
+
+    def _stopped(self) -> None:
+        parted, cut_short = len(self.factory.parted), len(self.factory.cut_short)
+        _log.info(
+            "stopped: {parted} peers have taken leave, {cut_short} have not answered",
+            event="stopped", parted=parted, cut_short=cut_short,
+        )  # fmt: skip
 
     # --- what happens -----------------------------------------------------------------------
 

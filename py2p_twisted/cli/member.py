@@ -34,6 +34,12 @@ DEFAULT_JOIN: Final = "127.0.0.1:4444"
 #: Seconds without any progress after which nobody waits any longer for what was sent.
 PATIENCE: Final = 20
 
+#: Seconds after which they are asked again.
+ASK_AGAIN: Final = 5
+
+#: The same for neighbours that do speak, but about something else.
+MOST: Final = 240
+
 #: Seconds that joining may take, unless told otherwise.
 TIMEOUT: Final = 10.0
 
@@ -206,24 +212,26 @@ class Member:
         factory = self.service.factory
         present = factory.routing_table.values()
         links = [link for link in present if self._given is None or link in self._given]
+        if not links:
+            raise CommandFailed(_NOT_CONFIRMED)
         outcome: Deferred[None] = Deferred()
-        left = len(links)
+        there = set(links)
 
         def confirmed(_: None) -> None:
             if not outcome.called:
                 outcome.callback(None)
 
-        def failed(failure: Failure) -> None:
-            nonlocal left
-            left -= 1
-            if not left and not outcome.called:
+        def failed(_: Failure, link: Connection) -> None:
+            there.discard(link)
+            if not there and not outcome.called:
                 outcome.errback(CommandFailed(_NOT_CONFIRMED))
 
-        for link in links:
-            factory.confirm(link).addCallbacks(confirmed, failed)
-        if not links:
-            raise CommandFailed(_NOT_CONFIRMED)
-        watch = LoopingCall(_Progress(links, outcome).look)
+        def ask() -> None:
+            for link in list(there):
+                factory.confirm(link).addCallbacks(confirmed, failed, errbackArgs=(link,))
+
+        progress = _Progress(links, outcome, ask)
+        watch = LoopingCall(progress.look)
         watch.clock = self._reactor
         watch.start(1.0).addErrback(lambda _: None)
         try:
@@ -237,21 +245,40 @@ class Member:
 
 
 class _Progress:
-    """Gives up on neighbours that have taken nothing for a while."""
+    """Gives up on neighbours that do nothing for a while, or take nothing for a long one."""
 
-    def __init__(self, links: Sequence[Connection], outcome: Deferred[None]) -> None:
+    def __init__(
+        self,
+        links: Sequence[Connection],
+        outcome: Deferred[None],
+        ask: Callable[[], None],
+    ) -> None:
+        """
+        :param outcome: fails when it is given up.
+        :param ask: asks them, again and again: 0.6 nodes lose answers when they are busy.
+        """
         self._links = links
         self._outcome = outcome
-        self._waiting = -1
-        self._still = 0
+        self._ask = ask
+        self._waiting = self._frames = -1
+        self._taken = self._alive = self._seconds = 0
 
     def look(self) -> None:
         """Look once a second."""
         waiting = sum(link.owner.outbox.size for link in self._links)
-        self._still = self._still + 1 if waiting == self._waiting else 0
-        self._waiting = waiting
-        if self._still >= PATIENCE and not self._outcome.called:
+        frames = sum(link.frames for link in self._links)
+        if waiting != self._waiting:
+            self._taken = self._alive = self._seconds
+        elif frames != self._frames:
+            # It is busy with others, and will come to ours.
+            self._alive = self._seconds
+        self._waiting, self._frames = waiting, frames
+        if self._seconds % ASK_AGAIN == 0:
+            self._ask()
+        gone = self._seconds - self._alive >= PATIENCE or self._seconds - self._taken >= MOST
+        if gone and not self._outcome.called:
             self._outcome.errback(CommandFailed(_NOT_CONFIRMED))
+        self._seconds += 1
 
 
 _NOT_CONFIRMED: Final = (

@@ -5,12 +5,24 @@ Joining a network for a while, and leaving it, on transports in memory.
 from __future__ import annotations
 
 import argparse
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
-from py2p_twisted.cli.member import DEFAULT_JOIN, PATIENCE, Member, add_options, typed
+from py2p_twisted.cli.member import (
+    ASK_AGAIN,
+    DEFAULT_JOIN,
+    MOST,
+    PATIENCE,
+    Member,
+    _Progress,
+    add_options,
+    typed,
+)
+from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.core.network import Network
 from py2p_twisted.net import MeshService
 from tests.cli.members import FIRST, MemberTestCase, options
@@ -277,3 +289,57 @@ class OptionTests(MemberTestCase):
         self.assertEqual(take("4"), 4)
         error = self.assertRaises(argparse.ArgumentTypeError, take, "3")
         self.assertEqual(str(error), "expected an even number, for example 2, not '3'")
+
+
+class ProgressTests(SynchronousTestCase):
+    """How long it is waited for neighbours that do not answer."""
+
+    def setUp(self) -> None:
+        self.link = SimpleNamespace(
+            owner=SimpleNamespace(outbox=SimpleNamespace(size=1000)), frames=0
+        )
+        self.outcome: Deferred[None] = Deferred()
+        self.asked: list[int] = []
+        self.second = 0
+        links: Any = [self.link]
+        self.progress = _Progress(links, self.outcome, lambda: self.asked.append(self.second))
+
+    def look(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.progress.look()
+            self.second += 1
+
+    def given_up(self) -> bool:
+        if not self.outcome.called:
+            return False
+        self.failureResultOf(self.outcome, CommandFailed)
+        return True
+
+    def test_one_that_does_nothing(self) -> None:
+        """It is given up after a while."""
+        self.look(PATIENCE)
+        self.assertFalse(self.given_up())
+        self.look(1)
+        self.assertTrue(self.given_up())
+
+    def test_one_that_takes_what_it_is_given(self) -> None:
+        """It may take its time."""
+        for size in range(1000, 0, -1):
+            self.link.owner.outbox.size = size
+            self.look(1)
+        self.assertFalse(self.given_up())
+
+    def test_one_that_is_busy_with_others(self) -> None:
+        """It has more time, but not for ever."""
+        for number in range(MOST):
+            self.link.frames = number
+            self.look(1)
+        self.assertFalse(self.given_up())
+        self.link.frames += 1
+        self.look(1)
+        self.assertTrue(self.given_up())
+
+    def test_it_is_asked_again(self) -> None:
+        """Answers can be lost in nodes of 0.6."""
+        self.look(2 * ASK_AGAIN + 1)
+        self.assertEqual(self.asked, [0, ASK_AGAIN, 2 * ASK_AGAIN])

@@ -362,7 +362,7 @@ class SendTests(CommandsTestCase):
 
     def test_bad_json(self) -> None:
         """The line is named, and what came before it was sent."""
-        for bad in ("{", '{"packets": ["x"]}', "NaN", b'["\xff"]', '[{"$base64": "?"}]', "[1e"):
+        for bad in ("{", '{"packet": ["x"]}', "NaN", b'["\xff"]', '[{"$base64": "?"}]', "[1e"):
             node = self.node()
             line = bad if isinstance(bad, bytes) else bad.encode()
             ended = self.send(node, "--json", data=b'["one"]\n\n' + line + b'\n["never"]\n')
@@ -546,7 +546,7 @@ class LinkTests(CommandsTestCase):
         sender.process.stdin.close()
         time.sleep(QUIET)
         node.kill()
-        self.assert_failed(sender.end(), "py2p send: the link broke")
+        self.assert_failed(sender.end(), "py2p send: no neighbour has confirmed")
 
     def test_a_neighbour_that_comes_back_without_what_it_has_not_read(self) -> None:
         """A line that went down with a link is not told to have been read."""
@@ -573,7 +573,7 @@ class LinkTests(CommandsTestCase):
         self.await_text(lambda: node.err, "peer up")
         node.send_signal(signal.SIGSTOP)
         sender.type("never read\n")
-        self.assert_failed(sender.end(), "py2p send: the link broke")
+        self.assert_failed(sender.end(), "py2p send: no neighbour has confirmed")
 
     def test_ctrl_c_while_lines_are_awaited(self) -> None:
         """The end is as good as any: one line, and the signal's code."""
@@ -763,27 +763,33 @@ class ReferenceTests(CommandsTestCase):
         """
         While the original sends as fast as it can.
 
-        Its own threads then get into each other's way, and some messages are not shown to its
-        application; but it has passed them on before.
+        Its own threads then get into each other's way, and its answers can be lost. Then a send
+        is not confirmed; but what is confirmed has arrived. Afterwards all is well again.
         """
         node, other = self.original(), self.node()
         # Without a neighbour it would be done at once.
         other.ask("connect", port=node.port)
         self.wait_for(lambda: bool(node.peers()), "a neighbour", PATIENCE)
         node.tell("burst", prefix="noise ", count=40_000)
-        sent: list[list[str]] = []
-        busy = True
-        while busy and len(sent) < 30:
-            sent.append(self.assert_sent(node, len(sent)))
+        confirmed: list[list[str]] = []
+        busy, number = True, 0
+        while busy and number < 5:
+            packets = [f"in the noise {number}", "said"]
+            ended = self.py2p("send", at(node.port), *packets)
+            self.assertIn(ended.code, (0, 1), ended)
+            if ended.code == 0:
+                confirmed.append(packets)
+            number += 1
             with contextlib.suppress(NodeLost):
                 node.hear("burst", 0.01)
                 busy = False
         if busy:
             node.hear("burst", 240)
-        self.assertGreater(len(sent), 1)
-        self.wait_for(lambda: other.ask("count") >= 40_000 + len(sent), "everything", PATIENCE)
+        confirmed.append(self.assert_sent(node, 1000))
+        self.wait_for(lambda: other.ask("count") >= 40_000 + len(confirmed), "everything", PATIENCE)
         arrived = [packets for packets in self.gathered(other) if len(packets) == 2]
-        self.assertTrue(arrived == sent, "not what was sent")
+        missing = [packets for packets in confirmed if packets not in arrived]
+        self.assertEqual(missing, [])
 
     def test_another_network(self) -> None:
         """It is told at once."""

@@ -140,8 +140,8 @@ def configure(given: Mapping[str, Any]) -> Configuration:
         value = _from_command_line(BY_NAME[name], typed)
         if name == "limit":
             # Each limit is a thing of its own.
+            sources |= dict.fromkeys(dict(value), COMMAND_LINE)
             value = tuple({**dict(settings[name].value), **dict(value)}.items())
-            sources |= dict.fromkeys(dict(_from_command_line(BY_NAME[name], typed)), COMMAND_LINE)
         settings[name] = Setting(value, COMMAND_LINE)
     return Configuration(settings, sources)
 

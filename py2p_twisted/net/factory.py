@@ -526,18 +526,12 @@ class MeshFactory(Factory):
             done.errback(Failure(action.error))
 
     def _do_replied(self, action: Replied) -> None:
-        done = self._waiting.pop(action.token, None)
         if action.error is not None:
             _log.info("a reply was lost: {error}", error=reason_of(action.error))
             self.application.reply_failed(action.error)
-        if done is None:
-            return
-        if action.error is None:
-            done.callback(None)
-        else:
-            done.errback(Failure(action.error))
+        self._do_confirmed(action)
 
-    def _do_confirmed(self, action: Confirmed) -> None:
+    def _do_confirmed(self, action: Confirmed | Replied) -> None:
         done = self._waiting.pop(action.token, None)
         if done is None:
             return

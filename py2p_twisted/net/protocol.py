@@ -127,10 +127,13 @@ class MeshProtocol(Protocol):
         except BaseException:
             # As Twisted does when `dataReceived` raises: else nothing would ever be read again.
             self.cut_off()
+            self._tell_lost()
             raise
-        if self._next_turn is None and self._lost is not None:
-            self.connectionLost(self._lost)
-        elif self._next_turn is None and not self._closing:
+        if self._next_turn is not None:
+            return
+        if self._lost is not None:
+            self._tell_lost()
+        elif not self._closing:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -152,6 +155,12 @@ class MeshProtocol(Protocol):
         )
         self.factory.connection_lost(self, self._explain(reason))
 
+    def _tell_lost(self) -> None:
+        """What had been left to be read is dealt with, once: now the transport is gone."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            self.connectionLost(lost)
+
     # --- called by the factory -----------------------------------------------------------
 
     def close(self, flush: bool, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -165,7 +174,7 @@ class MeshProtocol(Protocol):
             return
         self._closing = True
         if self._lost is not None:
-            self.connectionLost(self._lost)
+            self._tell_lost()
             return
         if self._next_turn is not None:
             # What comes is ignored, but over TLS the peer's goodbye has to be read.

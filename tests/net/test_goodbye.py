@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import flags
 from py2p_twisted.core.network import Network
-from py2p_twisted.errors import ClosedByPeer, LinkUnresponsive
+from py2p_twisted.errors import ClosedByPeer, FrameTooLarge, LinkUnresponsive
 from py2p_twisted.net.protocol import (
     CLOSE_TIMEOUT,
     MOST_CLOSING,
@@ -440,6 +440,22 @@ class UnreadTests(GoodbyeTestCase):
         self.host.advance(1)
         self.assertEqual(self.heard(), 100)
         self.assertEqual([type(error) for error in self.host.application.left], [ClosedByPeer])
+
+    def test_what_is_left_is_no_message(self) -> None:
+        """Then it ends there, and is told once."""
+        told: list[object] = []
+        lost = self.host.factory.connection_lost
+        self.patch(
+            self.host.factory,
+            "connection_lost",
+            lambda *reason: (told.append(reason), lost(*reason)),
+        )
+        self.peer.dataReceived(b"\xff" * 100)
+        gone(self.peer)
+        self.host.advance(1)
+        self.assertEqual(len(told), 1)
+        self.assertEqual(self.heard(), 100)
+        self.assertEqual([type(error) for error in self.host.application.left], [FrameTooLarge])
 
     def test_not_from_one_that_was_cut_off(self) -> None:
         """Of a connection that broke nobody has been told that it was read."""

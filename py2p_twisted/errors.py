@@ -285,6 +285,30 @@ class LinkUnresponsive(LinkError):
         super().__init__(f"no sign of life within {seconds:g} s after being asked for one")
 
 
+class BadExtension(LinkError):
+    """A mesh-ext frame that no node that has announced the extension would send."""
+
+    reason = "extension"
+
+
+class ViewFull(LinkError):
+    """One of the ends of a link has as many neighbours as it keeps, and this one is not among them."""
+
+    reason = "view full"
+
+    def __init__(self, text: str = "the active view is full, and others are in it") -> None:
+        super().__init__(text)
+
+
+class ProbeEnded(LinkError):
+    """A link that was made to compare what both ends have has served its purpose."""
+
+    reason = "probe ended"
+
+    def __init__(self) -> None:
+        super().__init__("what both ends have has been compared; no link is needed")
+
+
 class TransportFailed(LinkError):
     """The transport below a link failed: TLS refused, connection reset, and the like."""
 

@@ -169,6 +169,21 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """
+    The application has missed something that cannot be brought to it any more.
+
+    :ivar reason: a short stable word.
+    :ivar count: how many messages, as far as that is known, else 0.
+    :ivar detail: what is known, for people.
+    """
+
+    reason: str
+    count: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Call ``Node.woken`` at this time (monotonic seconds); replaces any earlier one."""
 
@@ -187,5 +202,6 @@ Action = (
     | Confirmed
     | ClockDisagreement
     | Dropped
+    | Gap
     | WakeAt
 )

@@ -61,6 +61,22 @@ class NetworkClock:
         offsets[peer] = max(-LARGEST_CORRECTION, min(LARGEST_CORRECTION, offset))
         if len(offsets) > _REMEMBERED:
             del offsets[next(iter(offsets))]
+        return self._conclude()
+
+    def stepped(self, seconds: float) -> bool:
+        """
+        Our own clock was set: everybody else has become as much slower.
+
+        :param seconds: by how much it was set forward.
+        :return: as for `learn`.
+        """
+        for peer, offset in self._offsets.items():
+            shifted = offset - seconds
+            self._offsets[peer] = max(-LARGEST_CORRECTION, min(LARGEST_CORRECTION, shifted))
+        return self._conclude() if self._offsets else False
+
+    def _conclude(self) -> bool:
+        offsets = self._offsets
         self._median = median_low(offsets.values())
         before = self.correction
         wrong = len(offsets) >= QUORUM and abs(self._median) > DISAGREEMENT

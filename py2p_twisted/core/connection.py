@@ -52,6 +52,7 @@ from py2p_twisted.errors import (
 
 if TYPE_CHECKING:
     from py2p_twisted.core.actions import Dial
+    from py2p_twisted.core.extended import Extended
     from py2p_twisted.core.seen import SeenCache
     from py2p_twisted.core.settings import Settings
     from py2p_twisted.core.timers import Timer
@@ -150,6 +151,12 @@ class Router(Protocol):
     def received(self, link: Connection, message: Message) -> None:
         """An ordinary message has come; a broadcast among them is not in the seen cache."""
 
+    def repeated(self, link: Connection, idents: Sequence[bytes]) -> None:
+        """An extended peer has brought messages that had come before."""
+
+    def congestion_changed(self, link: Connection) -> None:
+        """A link has become congested, or is not any more."""
+
     def dropped(self, link: Connection, error: ContentError) -> None:
         """A message was unusable."""
 
@@ -192,6 +199,9 @@ class Connection:
         self._state = State.GREETING
         self._talking = False
         self.policy: Policy = PlainPolicy()
+        #: What mesh-ext keeps of the peer; ``None`` while it has not announced it.
+        self.ext: Extended | None = None
+        self._congested = False
         self.owner: Any = None
         self.since = self.heard = now
         self.frames = self.bytes = self.duplicates = 0
@@ -239,6 +249,22 @@ class Connection:
         # Looked up once here, not for every message.
         self._talking = Kind.MESSAGE in TRANSITIONS[state]
 
+    @property
+    def congested(self) -> bool:
+        """
+        Whether so much waits to be written to the peer that it should get no more.
+
+        The driver sets it, and calls ``Node.drained`` when it has become ``False``. Extended
+        peers are told later what they have missed.
+        """
+        return self._congested
+
+    @congested.setter
+    def congested(self, congested: bool) -> None:
+        if congested != self._congested:
+            self._congested = congested
+            self._router.congestion_changed(self)
+
     # --- reading -----------------------------------------------------------------
 
     @property
@@ -267,11 +293,12 @@ class Connection:
                 pass
         self.unread = False
         work = 0
+        copies: list[bytes] = []
         for chunk, start, stop in decoder.frames():
             if work >= WORK:
                 decoder.read_to(start - 4)
                 self.unread = True
-                return
+                break
             self.frames += 1
             begin, end = start, stop
             # Most frames are stored zlib streams: look through the wrapping.
@@ -280,6 +307,7 @@ class Connection:
             ident = chunk[begin : begin + 32]
             if ident in seen:
                 self.duplicates += 1
+                copies.append(ident)
                 if trace is not None:
                     trace(3, "not relaying again: {}", ident.hex())
                 continue
@@ -305,6 +333,8 @@ class Connection:
                 self._tolerate(error, message.id, now)
             if self._state is State.CLOSED:
                 return
+        if copies and self.ext is not None:
+            router.repeated(self, copies)
 
     def _read_run(self, now: float) -> bool:
         """
@@ -327,6 +357,7 @@ class Connection:
         digest_of, narrow, scalars = sha256, NARROW, SCALARS
         fresh: list[Message] = []
         idents: list[bytes] = []
+        copies: list[bytes] = []
         stamp_before: object = None
         while end - start > _HEAD:
             (size,) = _size_at(data, start)
@@ -335,8 +366,7 @@ class Connection:
                 break
             ident = data[start + 4 : start + _HEAD]
             if ident in seen:
-                self.duplicates += 1
-                self.frames += 1
+                copies.append(ident)
                 start = stop
                 continue
             body = data[start + _HEAD : stop]
@@ -361,13 +391,20 @@ class Connection:
                     break
                 stamp_before = stamp
             message = Message(ident, body, items)
-            if keep and not (size + 4) % compression.GRID:
-                message.frames = {flags.ZLIB: data[start:stop]}
+            if keep:
+                # Off the grid of eight only extended peers take it as it is.
+                method = None if (size + 4) % compression.GRID else flags.ZLIB
+                message.frames = {method: data[start:stop]}
             remember(ident)
             idents.append(ident)
             fresh.append(message)
             start = stop
         decoder.read_to(start)
+        if copies:
+            self.duplicates += len(copies)
+            self.frames += len(copies)
+            if self.ext is not None:
+                router.repeated(self, copies)
         if fresh:
             self.frames += len(fresh)
             self._note(idents, now)
@@ -389,8 +426,9 @@ class Connection:
             body = memoryview(chunk)[begin + 32 : end]
         if begin == start:
             message = parse(ident, body)
-            if self._router.relays and not (stop - start + 4) % compression.GRID:
-                message.frames = {flags.ZLIB: chunk[start - 4 : stop]}
+            if self._router.relays:
+                method = None if (stop - start + 4) % compression.GRID else flags.ZLIB
+                message.frames = {method: chunk[start - 4 : stop]}
             return message
         try:
             message = parse(ident, body)

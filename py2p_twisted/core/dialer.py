@@ -107,10 +107,12 @@ class Dialer:
         rng: Random,
         *,
         dial: Callable[[Dial], None],
+        needed: Callable[[], bool],
         failed: Callable[[int, Exception], None],
     ) -> None:
         """
         :param dial: carries out a dial.
+        :param needed: whether links of our own choice should be sought.
         :param failed: tells who asked for a connection that there will be none.
         """
         self._settings = settings
@@ -118,6 +120,7 @@ class Dialer:
         self._timers = timers
         self._rng = rng
         self._dial = dial
+        self._needed = needed
         self._failed = failed
         self._book: dict[Address, _Entry] = {}
         self._under_way: dict[int, _Entry] = {}
@@ -204,13 +207,51 @@ class Dialer:
 
     def seek_peer(self, address: Address, ident: bytes, now: float) -> None:
         """A certain node is wanted, and somebody says it lives here: dial it once."""
-        if not self._acceptable(address):
+        if not self.acceptable(address):
             return
         entry = self._entry(address, b"")
         if entry.dial is None and not self._is_connected(entry):
             entry.expected = ident
             self._start(entry, now)
         self._arm(now)
+
+    def visit(self, address: Address, ident: bytes, now: float) -> bool:
+        """
+        One of the mechanisms wants a connection: dial once, now.
+
+        :param ident: the node that should live there; another one will do.
+        :return: whether that is possible: the address makes sense, nobody there is connected
+            or being dialled, and not too many others are.
+        """
+        if (
+            self._stopped
+            or not self.acceptable(address)
+            or ident in self._links.table
+            or len(self._under_way) >= MOST_AT_ONCE
+            or self._hosts.get(address[0], 0.0) > now
+        ):
+            return False
+        entry = self._entry(address, b"")
+        if entry.dial is not None or self._is_connected(entry):
+            return False
+        self._start(entry, now)
+        self._arm(now)
+        return True
+
+    def is_pinned(self, link: Connection) -> bool:
+        """Whether the application has asked for a link."""
+        if not link.outgoing or link.dial is None:
+            return False
+        entry = self._book.get(link.dial.address)
+        return entry is not None and entry.pinned
+
+    def candidates(self) -> list[tuple[Address, bytes]]:
+        """Addresses of the book that a link may be made to, and who lives there, if known."""
+        return [
+            (entry.address, entry.ident)
+            for entry in self._book.values()
+            if entry.dial is None and self.acceptable(entry.address)
+        ]
 
     def pin(self, address: Address, now: float) -> None:
         """Keep connected to an address for ever, from now on: a bootstrap address."""
@@ -228,7 +269,7 @@ class Dialer:
     ) -> None:
         """A peer has named other nodes; some of them may be dialled."""
         for address, ident in addresses:
-            if not self._acceptable(address):
+            if not self.acceptable(address):
                 continue
             entry = self._entry(address, source)
             if entry.pinned:
@@ -238,7 +279,8 @@ class Dialer:
                 entry.next = now + LEARNED_SPREAD * self._rng.random()
         self._arm(now)
 
-    def _acceptable(self, address: Address) -> bool:
+    def acceptable(self, address: Address) -> bool:
+        """Whether an address that others name may be dialled."""
         host, port = address
         if address in self._ours or port in REFUSED_PORTS:
             return False
@@ -290,7 +332,7 @@ class Dialer:
                 # It came back by itself, maybe from another address.
                 item.lost = False
                 item.next = None
-        if link.address and by_address is None and self._acceptable(link.address):
+        if link.address and by_address is None and self.acceptable(link.address):
             self._entry(link.address, link.id).ident = link.id
         self._arm(now)
         return tokens
@@ -336,14 +378,16 @@ class Dialer:
             self._failed(token, error)
         self._arm(now)
 
-    def lost(self, link: Connection, now: float, *, again: bool) -> None:
+    def lost(self, link: Connection, now: float, *, again: bool, full: bool = False) -> None:
         """
         A connection has left the table.
 
         :param again: whether it is worth dialling again.
+        :param full: one of the two nodes keeps others instead: even who asked for this link
+            is served by the mesh, and comes back to it later, or when it is alone.
         """
         address = link.dial.address if link.dial is not None else link.address
-        if address is not None and (link.dial is not None or self._acceptable(address)):
+        if address is not None and (link.dial is not None or self.acceptable(address)):
             self._entry(address, link.id).ident = link.id
         for entry in self._book.values():
             # A pinned address may be another name of the one that the peer announces.
@@ -352,6 +396,10 @@ class Dialer:
             if now - link.since >= LONG_LIVED:
                 entry.level = 0
             if entry.dial is not None:
+                continue
+            if full:
+                entry.lost = False
+                entry.next = now + LEARNED_PAUSE
                 continue
             # Who hangs up again and again, soon after each greeting, does not want us.
             if entry.pinned or (again and entry.level < LOST_TRIES and self._few_lost()):
@@ -439,7 +487,7 @@ class Dialer:
                     entry.next is None
                     and entry.dial is None
                     and entry.tries < LEARNED_TRIES
-                    and self._acceptable(entry.address)
+                    and self.acceptable(entry.address)
                 ):
                     entry.next = now + LEARNED_SPREAD * self._rng.random()
         self._arm(now)
@@ -448,11 +496,6 @@ class Dialer:
         return bool(entry.ident and entry.ident in self._links.table) or (
             self._links.at(entry.address) is not None
         )
-
-    def _needed(self) -> bool:
-        """Whether we should seek links of our own choice."""
-        ours = sum(link.outgoing for link in self._links.open)
-        return ours + len(self._under_way) < self._settings.max_outgoing
 
     def _wanted(self, entry: _Entry) -> bool:
         if entry.dial is not None or self._is_connected(entry):

@@ -23,6 +23,9 @@ REQUEST = 8
 RESEND = 9
 RESPONSE = 10
 
+#: The sub-flag of mesh-ext frames. Source: docs/protocol/mesh-ext.rst, "Frames".
+EXTENSION = 0x2E
+
 # compression methods
 BZ2 = 16
 GZIP = 17

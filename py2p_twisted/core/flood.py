@@ -1,28 +1,35 @@
 """
-Flooding: every broadcast goes on to every neighbour but the one it came from.
+Broadcasts: every one goes on, once, to every neighbour but the one it came from.
 
-That is the whole of 0.6's delivery, and what every node understands. Two things are done
-differently from the reference. A message never goes back on the link it came by, while the
-sender it *claims* plays no part in whom we skip: a forged one must not keep a message from
-somebody. And what the application sends while there is no peer is kept for a while, and
+To plain nodes that is all there is, and what 0.6 understands: they are flooded. Extended
+neighbours get it as itself or announced, as the tree of its origin says (`trees`). Three
+things are done differently from the reference. A message never goes back on the link it
+came by, while the sender it *claims* plays no part in whom we skip: a forged one must not
+keep a message from somebody. What has come or been sent lately is held, for those who missed
+it (`recent`). And what the application sends while there is no peer is kept for a while, and
 given to the first who comes.
 
-Source: docs/protocol/wire.rst, "Flooding"; docs/design.rst, "Delivery".
+Source: docs/protocol/wire.rst, "Flooding"; docs/protocol/mesh-ext.rst; docs/design.rst,
+"Delivery".
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from itertools import groupby
+from typing import Any, Final
 
 from py2p_twisted.core.actions import Effects
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.links import Links
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.outgoing import OwnBroadcasts
+from py2p_twisted.core.recent import RecentMessages
+from py2p_twisted.core.repair import Repair
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.trees import Trees
 
 #: Bytes of one read that wait to be relayed at most: compressed, a read of 64 KiB can
 #: hold a thousand times as much.
@@ -32,13 +39,25 @@ _MOST_WAITING: Final = 256 * 1024
 class Flood:
     """Passes broadcasts on, each once."""
 
-    def __init__(self, seen: SeenCache, links: Links, effects: Effects, settings: Settings) -> None:
+    def __init__(
+        self,
+        seen: SeenCache,
+        links: Links,
+        effects: Effects,
+        settings: Settings,
+        trees: Trees,
+        recent: RecentMessages,
+        repair: Repair,
+    ) -> None:
         self._seen = seen
         #: Makes broadcasts of our own distinct, and notes them as seen.
         self.note_own = OwnBroadcasts(seen).note
         self._links = links
         self._effects = effects
         self._settings = settings
+        self._trees = trees
+        self._recent = recent
+        self._repair = repair
         # what the read that is being dealt with has brought for others
         self._onward: list[Message] = []
         self._waiting = 0
@@ -55,11 +74,14 @@ class Flood:
         if not messages:
             return
         messages = self.note_own(messages, now)
-        peers = self._links.open
-        if peers:
-            self._effects.relay(messages, peers)
-        elif self._unsent.maxlen:
+        if not self._trees.targets and self._unsent.maxlen:
             self._unsent.extend((now, message) for message in messages)
+        self._spread(messages, None, now)
+
+    def hold(self, messages: Sequence[Message], now: float) -> None:
+        """Keep broadcasts of our own that go to one peer first, for those who miss them."""
+        if self._settings.extensions:
+            self._recent.hold(messages, b"", now)
 
     def relay(self, message: Message, came_by: Connection, now: float) -> None:
         """Pass on a broadcast that has not been seen before, with the next `flush`."""
@@ -67,25 +89,69 @@ class Flood:
         self._onward.append(message)
         self._waiting += len(message.body)
         if self._waiting > _MOST_WAITING:
-            self.flush(came_by)
+            self.flush(came_by, now)
 
-    def relay_run(self, messages: Sequence[Message], came_by: Connection) -> None:
+    def relay_run(self, messages: Sequence[Message], came_by: Connection, now: float) -> None:
         """Pass on broadcasts that are noted as seen already, behind what waits."""
         self._onward.extend(messages)
-        self.flush(came_by)
+        self.flush(came_by, now)
 
-    def flush(self, came_by: Connection) -> None:
+    def flush(self, came_by: Connection, now: float) -> None:
         """Pass on what one read has brought: to everybody but the peer it came by."""
         messages = self._onward
         if not messages:
             return
         self._onward = []
         self._waiting = 0
-        peers = self._links.open
         # While one connection to a peer gives way to another, the peer has two.
         came_from = self._links.table.get(came_by.id, came_by)
-        if len(peers) > 1 or peers[:1] != (came_from,):
-            self._effects.relay(messages, [link for link in peers if link is not came_from])
+        self._spread(messages, came_from, now)
+
+    def _spread(
+        self, messages: Sequence[Message], came_from: Connection | None, now: float
+    ) -> None:
+        trees = self._trees
+        if self._settings.extensions:
+            self._recent.hold(messages, came_from.id if came_from is not None else b"", now)
+            if self._repair.missing and came_from is not None:
+                for message in messages:
+                    self._repair.obtained(message, came_from, now)
+        for link in trees.behind:
+            if link.ext is not None and link is not came_from:
+                link.ext.behind = True
+        if not len(trees):
+            self._to(trees.targets, messages, came_from)
+        elif len(messages) == 1:
+            self._by_tree(messages[0].items[1], messages, came_from, now)
+        else:
+            for origin, run in groupby(messages, _origin):
+                self._by_tree(origin, list(run), came_from, now)
+        if self._settings.extensions:
+            # The frames are with those who write them; what is held is held once.
+            for message in messages:
+                message.frames = None
+
+    def _by_tree(
+        self,
+        origin: bytes | str,
+        messages: Sequence[Message],
+        came_from: Connection | None,
+        now: float,
+    ) -> None:
+        eager, announced = self._trees.routes(origin, len(messages), came_from, now)
+        self._to(eager, messages, came_from)
+        if announced:
+            others = [link for link in announced if link is not came_from]
+            if others:
+                self._trees.announce(messages, others, now)
+
+    def _to(
+        self, links: Sequence[Connection], messages: Sequence[Message], came_from: Connection | None
+    ) -> None:
+        if came_from is not None:
+            links = [link for link in links if link is not came_from]
+        if links:
+            self._effects.relay(messages, links)
 
     def peer_joined(self, link: Connection, now: float) -> None:
         """Give a first peer what was sent before it came."""
@@ -93,3 +159,7 @@ class Flood:
             sent, message = self._unsent.popleft()
             if now - sent <= self._settings.unsent_age:
                 self._effects.send(message, link)
+
+
+def _origin(message: Message) -> Any:
+    return message.items[1]

@@ -39,9 +39,10 @@ class Message:
     :ivar frames: frames made so far, by how they are wrapped (see `policy`).
     :ivar values: how many values ``items`` holds, those in lists and dicts as well; 0 if
         there are no such.
+    :ivar via: the id of the neighbour that brought it; empty for our own.
     """
 
-    __slots__ = ("body", "frames", "id", "items", "values")
+    __slots__ = ("body", "frames", "id", "items", "values", "via")
 
     def __init__(self, ident: bytes, body: bytes | memoryview, items: Sequence[Any]) -> None:
         self.id = ident
@@ -49,6 +50,7 @@ class Message:
         self.items = items
         self.frames: dict[object, bytes] | None = None
         self.values = 0
+        self.via = b""
 
     def __repr__(self) -> str:
         return f"<Message {self.id[:4].hex()} flag={self.flag} payload={self.payload!r:.80}>"

@@ -34,6 +34,7 @@ from py2p_twisted.core.actions import (
     Dial,
     Dropped,
     Effects,
+    Gap,
     Joined,
     Left,
     Replaced,
@@ -51,7 +52,8 @@ from py2p_twisted.core.connection import (
 from py2p_twisted.core.dialer import Dialer, Random
 from py2p_twisted.core.flood import Flood
 from py2p_twisted.core.links import Links, replaces
-from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, is_broadcast
+from py2p_twisted.core.mesh_ext import MeshExtension
+from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, is_broadcast, parse
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.core.outgoing import Composer
 from py2p_twisted.core.replies import Replies
@@ -68,14 +70,17 @@ from py2p_twisted.errors import (
     HandshakeTimeout,
     LinkError,
     LinkUnresponsive,
+    MalformedMessage,
     MeshClosed,
     MeshError,
     MessageTooLarge,
     NetworkMismatch,
+    ProbeEnded,
     SelfConnection,
     StaleMessage,
     TooManyPeers,
     Unreachable,
+    ViewFull,
     WrongPeer,
 )
 
@@ -91,6 +96,9 @@ _BUILT_IN: Final = frozenset({flags.HANDSHAKE, flags.PEERS, flags.REQUEST, flags
 
 #: Refusals of honest nodes: what we have to tell them is still written.
 _TOLD: Final = (Disconnected, NetworkMismatch, SelfConnection, TooManyPeers)
+
+#: Seconds by which the wall clock must leave the monotonic one to count as set.
+STEP: Final = 5.0
 
 #: Peers whose disconnection is remembered.
 _MOST_DISCONNECTED: Final = 256
@@ -126,6 +134,10 @@ class Node:
         self.network = network
         self.address = address
         self.settings = settings or Settings()
+        self.effects = effects
+        self.rng = rng
+        self.now = 0.0
+        self.wall = 0.0
         self.composer = Composer(ident, self.settings.max_message)
         self.links = Links()
         self.drops: Counter[str] = Counter()
@@ -133,14 +145,14 @@ class Node:
         self.clock = NetworkClock()
         self.seen = SeenCache(self.settings.seen_window, self.settings.seen_capacity)
         self.timers = Timers()
-        self.flood = Flood(self.seen, self.links, effects, self.settings)
         self.dialer = Dialer(
             self.settings,
             self.links,
             self.timers,
             rng,
-            dial=self._decide,
-            failed=lambda token, error: self._decide(ConnectFailed(token, error)),
+            dial=self.decide,
+            needed=self._needs_links,
+            failed=lambda token, error: self.decide(ConnectFailed(token, error)),
         )
         self.dialer.add_own(address)
         self.replies = Replies(
@@ -149,18 +161,26 @@ class Node:
             self.timers,
             ask=self._ask_for,
             dial=self._dial_for_reply,
-            done=lambda token, error: self._decide(Replied(token, error)),
+            done=lambda token, error: self.decide(Replied(token, error)),
+        )
+        self.mesh = MeshExtension(self)
+        self.flood = Flood(
+            self.seen,
+            self.links,
+            effects,
+            self.settings,
+            self.mesh.trees,
+            self.mesh.recent,
+            self.mesh.repair,
         )
         #: Ids that are turned away, in the order in which they were disconnected.
         self._disconnected: dict[bytes, None] = {}
         #: Questions whose answers prove that a peer has got so far, with whom and for whom.
         self._proofs: dict[bytes, tuple[Connection, int]] = {}
-        self._effects = effects
-        self._rng = rng
+        #: How far the wall clock is ahead of the monotonic one.
+        self._ahead: float | None = None
         self._actions: list[Action] = []
         self._token = 0
-        self._now = 0.0
-        self._wall = 0.0
         self._wake: float | None = None
         self._closed = False
 
@@ -171,12 +191,22 @@ class Node:
 
     # --- bookkeeping ---------------------------------------------------------------
 
-    def _decide(self, action: Action) -> None:
+    def decide(self, action: Action) -> None:
+        """Have the driver do something, after this call."""
         self._actions.append(action)
 
     def _begin(self, now: float, wall: float) -> None:
-        self._now = now
-        self._wall = wall
+        self.now = now
+        if self._ahead is None or abs(wall - now - self._ahead) > STEP:
+            self._stepped(wall - now)
+        self.wall = wall
+
+    def _stepped(self, ahead: float) -> None:
+        """The clock on our wall was set, or we were suspended: what peers said is off by that."""
+        if self._ahead is not None:
+            self.clock.stepped(ahead - self._ahead)
+            self.composer.correction = self.clock.correction
+        self._ahead = ahead
 
     def _decisions(self) -> Sequence[Action]:
         """What has been decided since the last time, and when to wake."""
@@ -221,7 +251,7 @@ class Node:
             if len(half_open) > settings.max_half_open:
                 oldest = half_open[0]
                 self._close(oldest, HandshakeTimeout(now - oldest.since), flush=False)
-        self._effects.send(
+        self.effects.send(
             greeting(
                 self.id,
                 self.network.id,
@@ -235,18 +265,17 @@ class Node:
 
     def receive(self, link: Connection, data: bytes, now: float, wall: float) -> Sequence[Action]:
         """Read what came in on a connection; errors end that connection alone."""
-        self._now = now
-        self._wall = wall
+        self._begin(now, wall)
         try:
             link.receive_data(data, now)
         except LinkError as error:
             # The tracebacks hold the frame, and what it was inflated to, until the garbage
             # collector comes by.
             error.__traceback__ = error.__context__ = error.__cause__ = None
-            self.flood.flush(link)
+            self.flood.flush(link, now)
             self._close(link, error, flush=isinstance(error, _TOLD))
         else:
-            self.flood.flush(link)
+            self.flood.flush(link, now)
             if link.waiting and link.progress is None and link.state is not State.CLOSED:
                 self._watch(link)
             if link.standby is not None:
@@ -279,10 +308,24 @@ class Node:
         self._close(link, error, flush=flush)
         return self._decisions()
 
+    def end(self, link: Connection, error: MeshError, *, flush: bool) -> None:
+        """One of the mechanisms wants a connection to end."""
+        self._close(link, error, flush=flush)
+
+    def drained(self, link: Connection, now: float, wall: float) -> Sequence[Action]:
+        """A connection that was congested has room again."""
+        self._begin(now, wall)
+        self.mesh.drained(link)
+        return self._decisions()
+
+    def congestion_changed(self, link: Connection) -> None:
+        """The driver has set, or cleared, ``link.congested``."""
+        self.mesh.congestion_changed(link)
+
     def _close(self, link: Connection, error: MeshError, *, flush: bool) -> None:
         if link.state is State.CLOSED:
             return
-        self._decide(Close(link, error, flush))
+        self.decide(Close(link, error, flush))
         self._gone(link, error)
 
     def _gone(self, link: Connection, error: MeshError) -> None:
@@ -300,23 +343,42 @@ class Node:
         for proof, (asked, token) in list(self._proofs.items()):
             if asked is link:
                 del self._proofs[proof]
-                self._decide(Confirmed(token, error))
+                self.decide(Confirmed(token, error))
         was_there = self.links.forget(link)
         if not draining and not was_there:
             # Never joined, or on standby.
-            self.dialer.dial_failed(link.dial, error, self._now)
+            self._dial_failed(link.dial, error)
             if isinstance(error, SelfConnection) and link.dial is not None:
                 self.dialer.add_own(link.dial.address)
             return
         if draining:
+            self.mesh.repair.gone(link, self.now)
             return
         if standby is not None and standby.state is State.OPEN and not self._closed:
             self._join(standby, replaced=link)
             return
-        self._decide(Left(link, error, last=not self.links.table))
-        self.dialer.lost(link, self._now, again=not self._closed)
-        if not self._closed:
+        self._left(link, error)
+
+    def _left(self, link: Connection, error: MeshError) -> None:
+        """A peer has left the routing table."""
+        self.decide(Left(link, error, last=not self.links.table))
+        unwanted = isinstance(error, (ViewFull, ProbeEnded)) or (
+            # The other end had a look at us, or keeps others.
+            isinstance(error, ClosedByPeer) and link.ext is not None and not link.ext.active
+        )
+        self.dialer.lost(link, self.now, again=not self._closed and not unwanted, full=unwanted)
+        if self.settings.extensions:
+            self.mesh.left(link, error)
+        else:
+            self.mesh.trees.relinked()
+        if not self._closed and not unwanted:
             self._ask_around()
+
+    def evict(self, link: Connection, error: MeshError) -> None:
+        """A link leaves the active view: what is on its way is still read."""
+        if link.state is State.OPEN:
+            self._drain(link, error)
+            self._left(link, error)
 
     # --- handshake -------------------------------------------------------------------
 
@@ -343,10 +405,7 @@ class Node:
             del self._disconnected[handshake.id]
         if link.outgoing:
             # Who dials us can do so under as many names as it likes.
-            turned = self.clock.learn(handshake.id, handshake.stamp, self._wall)
-            self.composer.correction = self.clock.correction
-            if turned:
-                self._decide(ClockDisagreement(self.clock.correction))
+            self._learn_clock(handshake.id, handshake.stamp)
         old = self.links.table.get(handshake.id)
         if old is not None:
             self._choose(old, link)
@@ -366,7 +425,7 @@ class Node:
             self._drain(old)
             if standby is not None:
                 self._settle(standby, new)
-        elif self._now - old.heard <= self.settings.probe_timeout:
+        elif self.now - old.heard <= self.settings.probe_timeout:
             self._keep(old, new)
         else:
             # The rule says that the old one stays. But if it is dead, which nobody has
@@ -389,8 +448,8 @@ class Node:
 
     def _settle(self, link: Connection, kept: Connection) -> None:
         """A connection has served its purpose: another one to the same peer is kept."""
-        for token in self.dialer.connected(link, self._now):
-            self._decide(Connected(token, kept))
+        for token in self.dialer.connected(link, self.now):
+            self.decide(Connected(token, kept))
         self._drain(link)
 
     def _probe(self, link: Connection) -> None:
@@ -398,7 +457,7 @@ class Node:
         timeout = self.settings.probe_timeout
         if link.deadline is None:
             link.deadline = self.timers.at(
-                self._now + timeout,
+                self.now + timeout,
                 lambda: self._close(link, LinkUnresponsive(timeout), flush=False),
             )
         self._request_list(link)
@@ -411,8 +470,9 @@ class Node:
         if standby is not None and standby.state is State.OPEN and old.state is State.OPEN:
             self._keep(old, standby)
 
-    def _drain(self, link: Connection) -> None:
+    def _drain(self, link: Connection, error: MeshError | None = None) -> None:
         """Write nothing more to a connection, and read what is still on its way."""
+        error = error or DuplicateConnection()
         self.links.set_aside(link)
         link.state = State.DRAINING
         for timer in (link.deadline, link.progress):
@@ -420,8 +480,8 @@ class Node:
                 timer.cancel()
         link.progress = None
         link.deadline = self.timers.at(
-            self._now + self.settings.drain_time,
-            lambda: self._close(link, DuplicateConnection(), flush=True),
+            self.now + self.settings.drain_time,
+            lambda: self._close(link, error, flush=True),
         )
 
     def _join(self, link: Connection, *, replaced: Connection | None = None) -> None:
@@ -430,18 +490,22 @@ class Node:
         link.opened()
         self.links.join(link)
         if replaced is None:
-            self._decide(Joined(link, first))
+            self.decide(Joined(link, first))
         else:
-            self._decide(Replaced(replaced, link))
-        for token in self.dialer.connected(link, self._now):
-            self._decide(Connected(token, link))
+            self.decide(Replaced(replaced, link))
+        for token in self.dialer.connected(link, self.now):
+            self.decide(Connected(token, link))
         # The list that follows a handshake counts as asked for.
         link.lists_awaited += 1
         self._send_peers(link)
-        self.flood.peer_joined(link, self._now)
+        if self.settings.extensions:
+            self.mesh.joined(link, replaced)
+        else:
+            self.mesh.trees.relinked()
+        self.flood.peer_joined(link, self.now)
         for token, message in self.replies.found(link.id):
             self._whisper(link, message)
-            self._decide(Replied(token, None))
+            self.decide(Replied(token, None))
 
     # --- what the application does -----------------------------------------------------
 
@@ -459,12 +523,12 @@ class Node:
         token = self._token
         link = self.links.at(address)
         if self._closed:
-            self._decide(ConnectFailed(token, MeshClosed("this node is closed")))
+            self.decide(ConnectFailed(token, MeshClosed("this node is closed")))
         elif self.dialer.is_ours(address):
-            self._decide(ConnectFailed(token, SelfConnection()))
+            self.decide(ConnectFailed(token, SelfConnection()))
         elif link is not None and expected in (None, link.id):
             self.dialer.pin(address, now)  # wanted from now on, whoever has dialled
-            self._decide(Connected(token, link))
+            self.decide(Connected(token, link))
         else:
             self.dialer.connect(address, token, now, expected)
         return token, self._decisions()
@@ -499,18 +563,44 @@ class Node:
     ) -> Sequence[Action]:
         """A transport could not be connected."""
         self._begin(now, wall)
-        self.dialer.dial_failed(dial, error, now)
+        self._dial_failed(dial, error)
         return self._decisions()
 
-    def broadcast(self, messages: Sequence[Message], now: float) -> None:
-        """Send messages of our own to everybody. Nothing has to be decided for that."""
+    def _dial_failed(self, dial: Dial | None, error: Exception) -> None:
+        self.dialer.dial_failed(dial, error, self.now)
+        if dial is not None and self.settings.extensions:
+            self.mesh.dial_failed(dial.address)
+
+    def visit(self, address: Address, ident: bytes) -> bool:
+        """
+        One of the mechanisms wants a link: dial once.
+
+        :return: whether that is possible.
+        """
+        if self._closed or not self.settings.max_outgoing or ident in self._disconnected:
+            return False
+        return self.dialer.visit(address, ident, self.now)
+
+    def _needs_links(self) -> bool:
+        """Whether the dialler should seek links of its own choice."""
+        ours = sum(link.outgoing for link in self.links.open)
+        if ours + len(self.dialer.under_way) >= self.settings.max_outgoing:
+            return False
+        return not self.settings.extensions or self.mesh.membership.wants_more
+
+    def broadcast(self, messages: Sequence[Message], now: float) -> Sequence[Action]:
+        """Send messages of our own to everybody."""
+        self.now = now
         self.flood.originate(messages, now)
+        if self.timers.next() != self._wake:
+            return self._decisions()
+        return ()
 
     def whisper(self, messages: Sequence[Message]) -> None:
         """Send messages of our own to every neighbour, and no further."""
         peers = self.links.open
         if peers:
-            self._effects.relay(messages, peers)
+            self.effects.relay(messages, peers)
 
     def send_to(
         self, link: Connection, message: Message, now: float, *, as_it_is: bool = False
@@ -531,15 +621,24 @@ class Node:
                 self.seen.add(message.id, now)
             else:
                 (message,) = self.flood.note_own((message,), now)
+            self.flood.hold((message,), now)
         self._whisper(link, message)
 
     def reply(
-        self, target: bytes | str, message: Message, now: float, wall: float
+        self,
+        target: bytes | str,
+        message: Message,
+        now: float,
+        wall: float,
+        *,
+        answered: bytes = b"",
     ) -> tuple[int, Sequence[Action]]:
         """
         Bring a whisper to a node, wherever it is.
 
         :param target: its id, in the type in which it names itself.
+        :param answered: the id of a message of that node, if this answers one: it is brought
+            back the way that one came, where that is possible.
         :return: a token, which `Replied` will name.
         """
         self._begin(now, wall)
@@ -547,13 +646,59 @@ class Node:
         token = self._token
         link = self.links.table.get(as_bytes(target))
         if self._closed:
-            self._decide(Replied(token, MeshClosed("this node is closed")))
+            self.decide(Replied(token, MeshClosed("this node is closed")))
         elif link is not None:
             self._whisper(link, message)
-            self._decide(Replied(token, None))
+            self.decide(Replied(token, None))
         else:
-            self.replies.search(target, token, message, now, wall)
+
+            def search(whisper: Message) -> None:
+                link = self.links.table.get(as_bytes(target))
+                if link is None:
+                    self.replies.search(target, token, whisper, self.now, self.wall)
+                    return
+                self._whisper(link, whisper)
+                self.decide(Replied(token, None))
+
+            if not (answered and self.settings.extensions) or not self.mesh.routing.start(
+                as_bytes(target), answered, message, token, search, now
+            ):
+                search(message)
         return token, self._decisions()
+
+    def replied(self, token: int) -> None:
+        """A reply has arrived the way that its message came."""
+        self.decide(Replied(token, None))
+
+    def read_routed(self, body: bytes) -> Message:
+        """
+        Understand a reply that has come along a tree.
+
+        :raises ContentError: it cannot be used.
+        """
+        try:
+            message = parse(sha256(body).digest(), body)
+        except MalformedMessage as error:
+            # Its maker's fault, not that of the neighbour who brings it.
+            raise BadField(str(error)) from None
+        if message.flag != flags.WHISPER or not _for_the_application(message.items[3]):
+            raise BadField("a routed reply is a whisper for the application")
+        return message
+
+    def note_gap(self, reason: str, detail: str) -> None:
+        """The application has missed nobody knows how much."""
+        self.decide(Gap(reason, 0, detail))
+
+    def learn_clock(self, link: Connection, stamp: float) -> None:
+        """A neighbour has told what its clock says."""
+        if link.outgoing or (link.ext is not None and link.ext.active):
+            self._learn_clock(link.id, stamp)
+
+    def _learn_clock(self, ident: bytes, stamp: float) -> None:
+        turned = self.clock.learn(ident, stamp, self.wall)
+        self.composer.correction = self.clock.correction
+        if turned:
+            self.decide(ClockDisagreement(self.clock.correction))
 
     def confirm(self, link: Connection, now: float, wall: float) -> tuple[int, Sequence[Action]]:
         """
@@ -569,7 +714,7 @@ class Node:
         self._token += 1
         token = self._token
         if link.state is not State.OPEN:
-            self._decide(Confirmed(token, Unreachable("there is no such link any more")))
+            self.decide(Confirmed(token, Unreachable("there is no such link any more")))
             return token, self._decisions()
         proof = sha256(b"%b %d %d" % (self.id, token, int(wall * 1000))).hexdigest().encode()
         self._proofs[proof] = (link, token)
@@ -598,6 +743,7 @@ class Node:
         self._closed = True
         error = MeshClosed("this node is closing")
         self.dialer.stop(error)
+        self.mesh.stop()
         self.replies.stop(error)
         for link in list(self.links):
             self._close(link, error, flush=True)
@@ -607,12 +753,12 @@ class Node:
 
     def timely(self, stamp: float) -> bool:
         """Whether a broadcast's stamp is of our time."""
-        return self.clock.accepts(stamp, self._wall)
+        return self.clock.accepts(stamp, self.wall)
 
     def received_run(self, link: Connection, messages: Sequence[Message]) -> None:
         """Broadcasts for the application, checked and noted: pass them on, deliver them."""
-        self.flood.relay_run(messages, link)
-        self._effects.deliver(messages, link)
+        self.flood.relay_run(messages, link, self.now)
+        self.effects.deliver(messages, link)
 
     def received(self, link: Connection, message: Message) -> None:
         """
@@ -631,25 +777,35 @@ class Node:
                 # Before it goes on: our neighbours would put the blame on us.
                 _check_built_in(message, sub)
             # Our own clock is asked first, and here: nearly always it agrees.
-            if not -ACCEPTED <= stamp - self._wall <= ACCEPTED and not self.clock.accepts(
-                stamp, self._wall
+            if not -ACCEPTED <= stamp - self.wall <= ACCEPTED and not self.clock.accepts(
+                stamp, self.wall
             ):
                 self._stale(link, message)
                 return
-            self.flood.relay(message, link, self._now)
+            self.flood.relay(message, link, self.now)
         if self.trace is not None:
             self.trace(1, "message received: {}", message)
         if not built_in:
+            if sub == flags.EXTENSION and flag == flags.WHISPER and self.settings.extensions:
+                self.mesh.received(link, message)
+                return
             if type(sub) is int and sub in flags.EXTENSIONS:
                 self._drop(link, "unknown extension", f"this node does not know extension {sub}")
                 return
-            self._effects.deliver((message,), link)
+            if flag != flags.BROADCAST and self.mesh.routing.came_twice(message.id):
+                return
+            self.effects.deliver((message,), link)
         elif sub == flags.PEERS:
             self._read_peers(link, message)
         elif sub == flags.REQUEST:
             self._read_request(link, message)
         elif sub == flags.RESPONSE:
             self._read_response(message)
+
+    def repeated(self, link: Connection, idents: Sequence[bytes]) -> None:
+        """An extended peer has brought messages that had come before."""
+        if link.ext is not None and link.ext.active:
+            self.mesh.trees.repeated(link, idents, self.now)
 
     def _misplaced(self, message: Message, sub: int) -> bool:
         """Whether one flooded message would make the whole network act on its links."""
@@ -659,9 +815,9 @@ class Node:
 
     def _stale(self, link: Connection, message: Message) -> None:
         # Not the neighbour's fault: 0.6 nodes relay whatever is stamped in the future.
-        self.seen.add(message.id, self._now)
+        self.seen.add(message.id, self.now)
         link.drops[StaleMessage.reason] += 1
-        away = message.time - self._wall
+        away = message.time - self.wall
         self._drop(link, StaleMessage.reason, f"its stamp is {away:+.0f} s away from our clock")
         if self.trace is not None:
             self.trace(2, "dropped, its stamp {} is not of our time: {}", message.time, message)
@@ -675,15 +831,15 @@ class Node:
     def _drop(self, link: Connection, reason: str, detail: str) -> None:
         """Count a message that is of no use, and say so."""
         self.drops[reason] += 1
-        self._decide(Dropped(link, reason, detail))
+        self.decide(Dropped(link, reason, detail))
 
     def _send_again(self, link: Connection) -> None:
         if link.last_sent is not None and link.state is State.OPEN:
-            self._effects.send(link.last_sent, link)
+            self.effects.send(link.last_sent, link)
 
     def _whisper(self, link: Connection, message: Message) -> None:
         link.last_sent = message
-        self._effects.send(message, link)
+        self.effects.send(message, link)
 
     # --- peers lists ---------------------------------------------------------------------
 
@@ -694,30 +850,31 @@ class Node:
         Ids go as text: the only form in which a Python 3 reference node uses them.
         """
         others = [other for other in self.links.open if other.address and other is not link]
-        self._rng.shuffle(others)
+        self.rng.shuffle(others)
         entries = [
             [list(other.address or ()), other.id.decode("utf-8", "replace")]
             for other in others[:LIST_LENGTH]
         ]
         # Not through the composer: a list that is too long for it would be our own bug.
-        self._effects.send(
-            build(flags.WHISPER, self.id, self._stamp(), (flags.PEERS, entries)), link
-        )
+        self.effects.send(build(flags.WHISPER, self.id, self.stamp(), (flags.PEERS, entries)), link)
+
+    def ask_for_list(self, link: Connection) -> None:
+        """Ask a peer for its peers, unless it is asked already."""
+        if not link.lists_awaited:
+            self._request_list(link)
 
     def _request_list(self, link: Connection) -> None:
         link.lists_awaited += 1
         # As bytes: a Python 3 reference node hangs up on the text.
-        self._effects.send(
-            build(flags.WHISPER, self.id, self._stamp(), (flags.REQUEST, b"*")), link
-        )
+        self.effects.send(build(flags.WHISPER, self.id, self.stamp(), (flags.REQUEST, b"*")), link)
 
     def _ask_around(self) -> None:
         """A peer is gone: if that leaves us short of links, ask the others whom they know."""
         if sum(link.outgoing for link in self.links.open) < self.settings.max_outgoing:
             for link in self.links.open:
-                if not link.lists_awaited:
-                    self._request_list(link)
-        self.dialer.seek(self._now)
+                if link.ext is None:
+                    self.ask_for_list(link)
+        self.dialer.seek(self.now)
 
     def _read_peers(self, link: Connection, message: Message) -> None:
         entries = message.payload[1] if len(message.payload) > 1 else None
@@ -726,8 +883,8 @@ class Node:
         if link.lists_awaited:
             link.lists_awaited -= 1
             most = LIST_LENGTH
-        elif self._now - link.list_used >= UNASKED_INTERVAL:
-            link.list_used = self._now
+        elif self.now - link.list_used >= UNASKED_INTERVAL:
+            link.list_used = self.now
             most = UNASKED_LENGTH
         else:
             self._drop(link, "unasked peers list", "nobody asked for it")
@@ -741,10 +898,12 @@ class Node:
                 continue
             if as_bytes(ident) != self.id and as_bytes(ident) not in self._disconnected:
                 addresses.append((address, as_bytes(ident)))
-        self.dialer.learned(addresses, link.id, self._now)
+        self.dialer.learned(addresses, link.id, self.now)
+        self.mesh.shepherd.listed(link, len(addresses))
 
-    def _stamp(self) -> int:
-        return int(self._wall) + self.composer.correction
+    def stamp(self) -> int:
+        """What we say the time is: whole seconds since 1970."""
+        return int(self.wall) + self.composer.correction
 
     # --- requests and responses ------------------------------------------------------------
 
@@ -767,18 +926,18 @@ class Node:
             return
         packets = (request_id, [list(address), wanted])
         try:
-            answer = self.composer.compose(flags.BROADCAST, flags.RESPONSE, packets, self._wall)
+            answer = self.composer.compose(flags.BROADCAST, flags.RESPONSE, packets, self.wall)
         except MessageTooLarge:
             return  # whoever makes such questions does not wait for answers
         # On the link that the request came by; from there it is relayed.
-        self.send_to(link, answer, self._now)
+        self.send_to(link, answer, self.now)
 
     def _read_response(self, message: Message) -> None:
         _check_built_in(message, flags.RESPONSE)
         payload = message.payload
         proven = self._proofs.pop(as_bytes(payload[1]), None)
         if proven is not None:
-            self._decide(Confirmed(proven[1], None))
+            self.decide(Confirmed(proven[1], None))
             return
         found = payload[2]
         address = read_address(found[0]) if isinstance(found, list) and found else None
@@ -787,19 +946,19 @@ class Node:
 
     def _ask_for(self, request_id: bytes, target: bytes | str) -> None:
         request = self.composer.compose(
-            flags.BROADCAST, flags.REQUEST, (request_id, target), self._wall
+            flags.BROADCAST, flags.REQUEST, (request_id, target), self.wall
         )
-        self.broadcast((request,), self._now)
+        self.flood.originate((request,), self.now)
 
     def _dial_for_reply(self, address: Address, ident: bytes) -> None:
         if not self.dialer.is_ours(address):
-            self.dialer.seek_peer(address, ident, self._now)
+            self.dialer.seek_peer(address, ident, self.now)
 
     # --- unfinished frames --------------------------------------------------------------------
 
     def _watch(self, link: Connection) -> None:
         """A frame has been started: look now and then whether it gets on."""
-        started, frame, had = self._now, link.frames, link.bytes
+        started, frame, had = self.now, link.frames, link.bytes
         settings = self.settings
 
         def look() -> None:
@@ -809,7 +968,7 @@ class Node:
                     self._watch(link)
                 return
             nonlocal had
-            elapsed = self._now - started
+            elapsed = self.now - started
             rate = (link.bytes - had) / settings.progress_interval
             had = link.bytes
             if rate < settings.progress_rate:
@@ -823,9 +982,9 @@ class Node:
                     link, FrameTimeout(f"a frame is unfinished after {elapsed:.0f} s"), flush=False
                 )
             else:
-                link.progress = self.timers.at(self._now + settings.progress_interval, look)
+                link.progress = self.timers.at(self.now + settings.progress_interval, look)
 
-        link.progress = self.timers.at(self._now + settings.progress_interval, look)
+        link.progress = self.timers.at(self.now + settings.progress_interval, look)
 
 
 def _check_built_in(message: Message, sub: int) -> None:
@@ -839,3 +998,8 @@ def _check_built_in(message: Message, sub: int) -> None:
         raise BadField("a request names a request id and a node id")
     if sub == flags.RESPONSE and (len(payload) < 3 or not isinstance(payload[1], (bytes, str))):
         raise BadField("a response names a request id and a node")
+
+
+def _for_the_application(sub: object) -> bool:
+    """Whether a whisper with this sub-flag is none that nodes act on themselves."""
+    return type(sub) is not int or not (sub in flags.PRIVILEGED or sub in flags.EXTENSIONS)

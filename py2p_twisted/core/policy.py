@@ -2,9 +2,9 @@
 The rules towards one peer.
 
 What may be said to a peer, and in which form, depends on what it is. Every connection has
-a policy and asks it; nothing else in this package asks what kind of node a peer is. There
-is one policy yet, `PlainPolicy`, for nodes that speak 0.6 and nothing more. Rules for
-nodes that announce extensions are another class behind the same methods.
+a policy and asks it for the form of what is sent. There are two: `PlainPolicy`, for nodes that
+speak 0.6 and nothing more, as far as we know; and `ExtendedPolicy`, for those that have
+announced mesh-ext.
 """
 
 from __future__ import annotations
@@ -104,6 +104,44 @@ class PlainPolicy:
                 if shared:
                     message.frames = {method: frame}
             made.append(frame)
+        return made
+
+
+class ExtendedPolicy(PlainPolicy):
+    """
+    The rules towards nodes that speak mesh-ext.
+
+    Their reassembly needs no help, so frames may have any length: what came in one form goes
+    on in it, and the rest in plain frames unless compressing gains something.
+    """
+
+    name = "mesh-ext 1"
+    record: int | None = None
+
+    __slots__ = ()
+
+    def frame(self, message: Message) -> bytes:
+        """The message as a whole frame, made once for all extended peers."""
+        frames = message.frames
+        if frames is None:
+            frames = message.frames = {}
+        method = self._method
+        frame = frames.get(method) or frames.get(None)
+        if frame is None:
+            body = message.body
+            if len(body) < compression.WORTH_COMPRESSING or not compression.shrinks(body):
+                frame = frames[None] = compression.wrap_plain(message.id, body)
+            else:
+                frame = frames[method] = wrap(message, method)
+        return frame
+
+    def frames(self, messages: Sequence[Message], shared: bool = True) -> list[bytes]:
+        """Several messages as `frame` makes them."""
+        made: list[bytes] = []
+        method = self._method
+        for message in messages:
+            known = message.frames
+            made.append((known and (known.get(method) or known.get(None))) or self.frame(message))
         return made
 
 

@@ -19,8 +19,11 @@ from typing import Final
 WINDOW: Final = 40 * 60.0
 
 #: How many ids are remembered at most: four times the 20,000 messages that are kept.
-#: At about 130 bytes each this is some 10 MiB.
+#: At about 230 bytes each this is some 18 MiB.
 CAPACITY: Final = 80_000
+
+#: Bytes by which mesh-ext knows a message. Source: docs/protocol/mesh-ext.rst, "Ids".
+SHORT: Final = 16
 
 _BUCKETS: Final = 64
 
@@ -31,6 +34,8 @@ class SeenCache:
 
     :ivar ids: the set itself, for a lookup without a call on the hot path. Who adds to it
         tells `added` at the end of the same read.
+    :ivar shorts: the same ids as mesh-ext knows them, by their first 16 bytes; complete at the
+        end of a read.
     :ivar capacity: how many ids it holds.
     """
 
@@ -43,10 +48,12 @@ class SeenCache:
         "_window",
         "capacity",
         "ids",
+        "shorts",
     )
 
     def __init__(self, window: float = WINDOW, capacity: int = CAPACITY) -> None:
         self.ids: set[bytes] = set()
+        self.shorts: set[bytes] = set()
         self._window = window
         self.capacity = capacity
         self._bucket = window / _BUCKETS
@@ -80,12 +87,14 @@ class SeenCache:
         if now >= self._next_mark or len(ids) >= self.capacity:
             self._tidy(now)
         ids.add(ident)
+        self.shorts.add(ident[:SHORT])
         self._order.append(ident)
         return True
 
     def added(self, idents: Sequence[bytes], now: float) -> None:
         """Take note of ids that a reader has put into `ids` itself, all of them new."""
         self._order.extend(idents)
+        self.shorts.update([ident[:SHORT] for ident in idents])
         if now >= self._next_mark or len(self.ids) >= self.capacity:
             self._tidy(now)
 
@@ -107,5 +116,7 @@ class SeenCache:
     def _drop(self, number: int) -> None:
         popleft = self._order.popleft
         if number > 0:
-            self.ids.difference_update([popleft() for _ in range(number)])
+            gone = [popleft() for _ in range(number)]
+            self.ids.difference_update(gone)
+            self.shorts.difference_update([ident[:SHORT] for ident in gone])
             self._dropped += number

@@ -27,6 +27,33 @@ _WHOLE: Final = (
     "book_size",
     "book_share",
     "unsent_messages",
+    "active_view",
+    "passive_view",
+    "join_walk",
+    "passive_walk",
+    "shuffle_active",
+    "shuffle_passive",
+    "retention_messages",
+    "retention_bytes",
+    "tree_origins",
+    "tree_messages",
+    "announce_batch",
+    "missing_per_peer",
+    "routed_replies",
+)
+
+#: What must be more than zero.
+_POSITIVE: Final = (
+    "progress_interval",
+    "active_view",
+    "announce_batch",
+    "tree_messages",
+    "shuffle_interval",
+    "probe_interval",
+    "ping_interval",
+    "dead_after",
+    "graft_timeout",
+    "repair_timeout",
 )
 
 
@@ -36,8 +63,9 @@ class Settings:
 
     #: Largest message body that is sent, received or inflated.
     max_message: int = framing.MAX_MESSAGE
-    #: Outgoing links that a node seeks by itself, from the addresses it learns. Links
-    #: that the application asks for are not counted. Source: py2p 0.6, ``max_outgoing``.
+    #: Outgoing links that a node seeks by itself, from the addresses it learns; with 0 it
+    #: dials nobody but whom the application asks for, who are not counted. Source: py2p 0.6,
+    #: ``max_outgoing``.
     max_outgoing: int = 4
     #: Incoming links that are kept; who comes later is told other addresses.
     max_inbound: int = 64
@@ -80,17 +108,71 @@ class Settings:
     unsent_messages: int = 16
     unsent_age: float = 55.0
 
+    # --- mesh-ext 1; source of all that follows: docs/protocol/mesh-ext.rst, "Parameters" ---
+
+    #: Whether to speak mesh-ext to nodes that do; without it, everybody is flooded.
+    extensions: bool = True
+    #: Neighbours among extended nodes. Source: HyParView (Leitao et al. 2007), fanout + 1.
+    active_view: int = 5
+    #: Addresses of extended nodes kept to replace neighbours. Source: HyParView.
+    passive_view: int = 30
+    #: Hops of a newcomer's address, and of them until it is noted on the way. Source: HyParView.
+    join_walk: int = 6
+    passive_walk: int = 3
+    #: How often addresses are exchanged, and how many of each view. Source: HyParView; the
+    #: interval is ours.
+    shuffle_interval: float = 30.0
+    shuffle_active: int = 3
+    shuffle_passive: int = 4
+    #: How often a node outside the view is asked what it has, and how long such a link stays.
+    probe_interval: float = 20.0
+    probe_time: float = 3.0
+    #: A silent extended peer is asked for a sign of life, and given up.
+    ping_interval: float = 2.0
+    dead_after: float = 6.0
+    #: How long messages are kept to repair what others miss: the least of these, of half of
+    #: ``seen_window``, and of ``seen_capacity``: an id must outlive its message.
+    retention: float = 600.0
+    retention_messages: int = 20_000
+    retention_bytes: int = 64 * 1024 * 1024
+    #: Origins whose trees are remembered, and after how much a tree is built anew.
+    tree_origins: int = 4096
+    tree_messages: int = 256
+    tree_age: float = 300.0
+    #: Announcements wait so long, or until there are so many.
+    announce_delay: float = 0.02
+    announce_batch: int = 64
+    #: How long after an announcement the message itself is asked for, at least (it adapts to
+    #: what is observed); the same for ids of a digest.
+    graft_timeout: float = 0.3
+    repair_timeout: float = 0.2
+    #: Announced messages that one peer may have outstanding with us.
+    missing_per_peer: int = 5000
+    #: How often a plain node is asked for its list and another one visited.
+    shepherd_interval: float = 10.0
+    #: Replies on their way through this node.
+    routed_replies: int = 1024
+
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
+            if item.name == "extensions":
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise BadArgument(f"{item.name} must be a number, zero or more, not {value!r}")
         for name in _WHOLE:
             if type(getattr(self, name)) is not int:
                 raise BadArgument(f"{name} must be a whole number, not {getattr(self, name)!r}")
-        if not self.progress_interval:
-            # A rate is measured over it.
-            raise BadArgument("progress_interval must be more than 0, not 0")
+        if type(self.extensions) is not bool:
+            raise BadArgument(f"extensions must be True or False, not {self.extensions!r}")
+        for name in _POSITIVE:
+            if not getattr(self, name):
+                raise BadArgument(f"{name} must be more than 0, not 0")
+        if self.dead_after <= self.ping_interval:
+            raise BadArgument(
+                f"dead_after ({self.dead_after:g} s) must be more than ping_interval "
+                f"({self.ping_interval:g} s)"
+            )
         if self.seen_capacity < 4096:
             # What one read can bring has to fit.
             raise BadArgument(f"seen_capacity must be 4096 at least, not {self.seen_capacity}")

@@ -39,6 +39,7 @@ from py2p_twisted.core.actions import (
     ConnectFailed,
     Dial,
     Dropped,
+    Gap,
     Joined,
     Left,
     Replaced,
@@ -107,6 +108,13 @@ class Application:
 
     def reply_failed(self, error: MeshError) -> None:
         """A reply has not reached its receiver."""
+
+    def missed(self, count: int, reason: str, detail: str) -> None:
+        """
+        Messages can not be brought to this node any more.
+
+        :param count: how many; 0 if nobody knows.
+        """
 
     def sent(self, message: Message, links: Sequence[Connection]) -> None:
         """A message goes out. Called only while ``MeshFactory.watch_traffic`` is set."""
@@ -190,6 +198,7 @@ class MeshFactory(Factory):
             Confirmed: self._do_confirmed,
             ClockDisagreement: self._do_clock,
             Dropped: self._do_dropped,
+            Gap: self._do_gap,
             WakeAt: self._do_wake_at,
         }
 
@@ -270,15 +279,20 @@ class MeshFactory(Factory):
         """Dial a bootstrap address, and again, for ever."""
         self._act(self.node.pin(address, self.now(), self.wall()))
 
-    def reply(self, target: bytes | str, message: Message) -> Deferred[None]:
+    def reply(
+        self, target: bytes | str, message: Message, answered: bytes = b""
+    ) -> Deferred[None]:
         """
         Bring a whisper to a node, neighbour or not.
 
+        :param answered: the id of a message of that node, if this answers one.
         :return: fires when it has been handed to the node's link; fails with
             `ReplyFailed` when no way was found in time.
         """
         done: Deferred[None] = Deferred()
-        token, actions = self.node.reply(target, message, self.now(), self.wall())
+        token, actions = self.node.reply(
+            target, message, self.now(), self.wall(), answered=answered
+        )
         self._waiting[token] = done
         self._act(actions)
         return done
@@ -319,11 +333,11 @@ class MeshFactory(Factory):
     def _originate(self, messages: Sequence[Message]) -> None:
         now = self.now()
         if not [message for message in messages if message.items[0] != flags.BROADCAST]:
-            self.node.broadcast(messages, now)  # the usual case
+            self.perform(self.node.broadcast(messages, now))  # the usual case
             return
         for flag, run in groupby(messages, _flag_of):
             if flag == flags.BROADCAST:
-                self.node.broadcast(tuple(run), now)
+                self.perform(self.node.broadcast(tuple(run), now))
             else:
                 self.node.whisper(tuple(run))
 
@@ -365,6 +379,17 @@ class MeshFactory(Factory):
             waiting, self._all_gone = self._all_gone, []
             for done in waiting:
                 done.callback(None)
+
+    def congestion_changed(self, protocol: MeshProtocol, congested: bool) -> None:
+        """The queue of a peer has risen above high water, or fallen below low water."""
+        protocol.link.congested = congested
+        if not congested:
+            # Called in the middle of a flush: take it up afterwards.
+            self.reactor.callLater(0, self._drained, protocol)
+
+    def _drained(self, protocol: MeshProtocol) -> None:
+        if not self._closing and not protocol.link.congested:
+            self._act(self.node.drained(protocol.link, self.now(), self.wall()))
 
     def flush(self) -> None:
         """
@@ -550,6 +575,14 @@ class MeshFactory(Factory):
             )
         else:
             _log.info("this machine's clock agrees with its peers' again", event="clock")
+
+    def _do_gap(self, action: Gap) -> None:
+        self._reports.note(
+            LogLevel.warn,
+            "this node has missed messages: {error}",
+            event="gap", error=action.detail, count=action.count,
+        )  # fmt: skip
+        self.application.missed(action.count, action.reason, action.detail)
 
     def _do_dropped(self, action: Dropped) -> None:
         link = action.link

@@ -112,14 +112,17 @@ class Outbox:
         transport: ITransport,
         pace: Pace,
         failed: Callable[[LinkError], None],
-        record: int | None = None,
+        record: Callable[[], int | None] | None = None,
         largest: int = 0,
+        congestion: Callable[[bool], None] = lambda congested: None,
     ) -> None:
         """
         :param largest: bytes of the largest message.
         :param failed: called once, when the peer turns out to be too slow to keep.
-        :param record: bytes of the largest write, unless it is one frame; one write a
-            turn. For peers that read one TLS record per wake-up.
+        :param record: says how many bytes a write may have, unless it is one frame; one write
+            a turn. For peers that read one TLS record per wake-up.
+        :param congestion: called when so much waits that the peer should not get more
+            (``True``), and when that has been written (``False``).
         """
         self.size = 0
         self.slow = False
@@ -127,7 +130,9 @@ class Outbox:
         self._transport = cast(Consumer, transport)
         self._pace = pace
         self._failed = failed
-        self._record = record
+        self._record = record or (lambda: None)
+        self._congestion = congestion
+        self._congested = False
         self._limit = QUEUE_LIMIT + largest
         self._frames: deque[bytes] = deque()
         #: How much of the first frame has been written already.
@@ -152,19 +157,24 @@ class Outbox:
                     PeerTooSlow(f"{self.size} bytes wait for this peer, which does not read them")
                 )
                 return
+        self._frames.extend(frames)
+        self.size += sum(map(len, frames))
+        if self.size > HIGH_WATER:
             if not self._held and not self.slow:
                 self._held = True
                 self._pace.hold(self)
-        self._frames.extend(frames)
-        self.size += sum(map(len, frames))
+            if not self._congested:
+                self._congested = True
+                self._congestion(True)
 
     def flush(self) -> None:
         """Write what is queued, as far as the transport takes it in this turn."""
         frames = self._frames
         if self._paused or not frames or self._next_turn is not None:
             return
-        if self._record is not None:
-            self._write_record(self._record)
+        record = self._record()
+        if record is not None:
+            self._write_record(record)
         elif self.size <= TURN and not self._written:
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             frames.clear()
@@ -174,7 +184,7 @@ class Outbox:
             self._write_some(TURN)
         if frames and not self._paused and not self._closed:
             self._next_turn = self._reactor.callLater(0, self._another_turn)
-        if self._held or self.slow or self._drained is not None:
+        if self._congested or self._held or self.slow or self._drained is not None:
             self._lower()
 
     def _write_some(self, most: int) -> None:
@@ -211,6 +221,9 @@ class Outbox:
 
     def _lower(self) -> None:
         if self.size <= LOW_WATER:
+            if self._congested:
+                self._congested = False
+                self._congestion(False)
             if self._held:
                 self._held = False
                 self._pace.release(self)

@@ -99,7 +99,8 @@ class MeshProtocol(Protocol):
             transport,
             factory.pace,
             self._too_slow,
-            record=link.policy.record if tls else None,
+            record=(lambda: link.policy.record) if tls else None,
+            congestion=self._congestion,
             largest=factory.settings.max_message,
         )
         factory.connection_made(self, now)
@@ -236,6 +237,9 @@ class MeshProtocol(Protocol):
             return
         abort = getattr(transport, "abortConnection", transport.loseConnection)
         abort()
+
+    def _congestion(self, congested: bool) -> None:
+        self.factory.congestion_changed(self, congested)
 
     def _too_slow(self, error: LinkError) -> None:
         # Called in the middle of relaying to others: take it up afterwards.

@@ -211,8 +211,7 @@ class PeerTests(ChatTestCase):
         """Both is shown, with how many are left and the reason."""
         ben = self.mesh.add("ben")
         self.mesh.link("ben", "ada")
-        self.begin()
-        up = self.shown_after(lambda: None, 2)
+        up = self.shown_after(self.begin, 2)[1:]
         self.assertEqual(up, ["* peer up at 10.0.0.2:4444, 2 peers"])
         self.assertEqual(len(self.type("/peers")), 2)
         (down,) = self.shown_after(lambda: ben.service.stopService())

@@ -181,7 +181,7 @@ class Solo:
             address=address,
             effects=self.effects,
             rng=random.Random(1),
-            settings=Settings(**options),
+            settings=Settings(**{"extensions": False, **options}),
         )
 
     @property
@@ -363,7 +363,7 @@ class Host(Sink):
             address=address,
             effects=self,
             rng=random.Random(name),
-            settings=Settings(**options),
+            settings=Settings(**{"extensions": False, **options}),
         )
 
     @property

@@ -70,6 +70,10 @@ class DialerCase(SynchronousTestCase):
             self.timers,
             rng or Loaded(0.5),
             dial=lambda dial: self.dials.append((self.now, dial)),
+            needed=lambda: (
+                sum(link.outgoing for link in self.links.open) + len(self.dialer.under_way)
+                < self.settings.max_outgoing
+            ),
             failed=lambda token, error: self.failures.append((token, error)),
         )
         self.dialer.add_own(own)

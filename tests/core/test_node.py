@@ -36,6 +36,7 @@ from py2p_twisted.core.network import Network
 from py2p_twisted.core.node import LIST_LENGTH, UNASKED_INTERVAL, UNASKED_LENGTH
 from py2p_twisted.errors import (
     BadCompression,
+    BadExtension,
     ChecksumMismatch,
     ClosedByPeer,
     ContentError,
@@ -54,6 +55,7 @@ from py2p_twisted.errors import (
     MeshClosed,
     NetworkMismatch,
     PeerTooSlow,
+    ProbeEnded,
     RenegotiationLoop,
     ReplyFailed,
     SelfConnection,
@@ -61,6 +63,7 @@ from py2p_twisted.errors import (
     TooManyPeers,
     TransportFailed,
     Unreachable,
+    ViewFull,
     WrongPeer,
 )
 from tests.core.support import (
@@ -1514,8 +1517,9 @@ class LinkErrorTests(SynchronousTestCase):
             self.assertEqual(len([it for it in solo.all(Close) if it.link is link]), 1)
 
     def test_there_is_a_way_to_each(self):
-        """Three are found in other tests, and two by the driver."""
+        """Some are found in other tests, and two by the driver."""
         elsewhere = {DuplicateConnection, LinkUnresponsive, Disconnected}
+        elsewhere |= {BadExtension, ViewFull, ProbeEnded}
         drivers = {PeerTooSlow, TransportFailed}
         self.assertEqual(set(LinkError.__subclasses__()), {*BROKEN, *elsewhere, *drivers})
         reasons = [kind.reason for kind in LinkError.__subclasses__()]

@@ -87,7 +87,7 @@ class OutboxTests(SynchronousTestCase):
 
     def test_records_hold_one_kilobyte_or_one_frame(self) -> None:
         """Over TLS, plain peers get one record a turn: up to 1,024 bytes, or a single frame."""
-        outbox = self.make(record=1024)
+        outbox = self.make(record=lambda: 1024)
         sizes = [400, 400, 400, 3000, 8, 1024, 8]
         for size in sizes:
             outbox.put([bytes(size)])

@@ -1,0 +1,177 @@
+"""
+Looking after plain nodes, which cannot look after themselves.
+
+A 0.6 node forgets a peer when its link breaks, repairs nothing, and drops what is older than
+a minute. Who can do better does it for it:
+
+* a plain peer that comes back after its link broke is given what came since shortly before
+  (at most `MOST_PUSHED` messages; pushing all that is held would be a storm when links flap);
+* every ``shepherd_interval`` one plain peer is asked whom it knows, and one plain node that
+  is known and not connected is visited; the link stays only if its list shows that it has
+  fewer than two others.
+
+Times are in seconds. Source: docs/protocol/mesh-ext.rst, "Plain nodes".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from py2p_twisted.core.connection import Connection, State
+from py2p_twisted.core.links import Links
+from py2p_twisted.core.message import Message
+from py2p_twisted.core.network import Address
+from py2p_twisted.core.recent import RecentMessages
+from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.timers import Timer, Timers
+from py2p_twisted.errors import MeshError, ViewFull
+
+#: Messages that a plain peer is given when it is back, how old they may be by their stamps,
+#: and how long before the break they may have come. 0.6 drops what is older than 60 s.
+MOST_PUSHED: Final = 16
+OLDEST_PUSHED: Final = 55.0
+BEFORE: Final = 2.0
+
+#: Other links that a plain node needs so that it is left to itself.
+ENOUGH: Final = 2
+
+#: A peer that has not announced an extension for so long speaks 0.6 alone.
+UNDECIDED: Final = 2.0
+
+#: Plain nodes that are remembered.
+_MOST_KNOWN: Final = 256
+
+
+class Random(Protocol):
+    """What is used of ``random.Random``."""
+
+    def random(self) -> float:
+        """A number from 0 to 1."""
+
+
+class Shepherd:
+    """Remembers plain nodes, visits them, and gives them what they missed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Links,
+        recent: RecentMessages,
+        timers: Timers,
+        rng: Random,
+        counters: Counter[str],
+        *,
+        dial: Callable[[Address, bytes], bool],
+        ask: Callable[[Connection], None],
+        close: Callable[[Connection, MeshError], None],
+        give: Callable[[Message, Connection], None],
+    ) -> None:
+        """
+        :param dial: has a node dialled once; whether that is possible.
+        :param ask: asks a peer for its list.
+        :param close: ends a link.
+        :param give: sends a message to a peer, as it is.
+        """
+        self._settings = settings
+        self._links = links
+        self._recent = recent
+        self._timers = timers
+        self._rng = rng
+        self._counters = counters
+        self._dial = dial
+        self._ask = ask
+        self._close = close
+        self._give = give
+        #: Plain nodes by id: their address, and how many messages there had been when we lost
+        #: them. The least recent first.
+        self._known: dict[bytes, tuple[Address, float | None]] = {}
+        #: Whom we have dialled to see how they are.
+        self._visiting: dict[Address, None] = {}
+        self._visits: dict[Connection, None] = {}
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def joined(self, link: Connection, now: float) -> None:
+        """A peer has joined that may be a plain node: see whether it announces anything."""
+        if link.outgoing and link.dial is not None and link.dial.address in self._visiting:
+            del self._visiting[link.dial.address]
+            self._visits[link] = None
+        self._timers.at(now + UNDECIDED, partial(self._decide, link))
+        if link.id in self._known and (lost := self._known[link.id][1]) is not None:
+            self._push(link, lost, now)
+
+    def _decide(self, link: Connection) -> None:
+        if link.state is not State.OPEN:
+            return
+        if link.ext is not None:
+            self._known.pop(link.id, None)
+            self._visits.pop(link, None)
+            return
+        if link.address is not None:
+            self._remember(link.id, link.address, None)
+        if self._timer is None:
+            self._arm(self._timers.now)
+
+    def _remember(self, ident: bytes, address: Address, lost: float | None) -> None:
+        self._known.pop(ident, None)
+        self._known[ident] = (address, lost)
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def left(self, link: Connection, now: float) -> None:
+        """A link has ended."""
+        self._visits.pop(link, None)
+        if link.ext is None and link.id in self._known:
+            self._remember(link.id, self._known[link.id][0], now)
+
+    def dial_failed(self, address: Address) -> None:
+        """A dial has come to nothing."""
+        if address in self._visiting:
+            del self._visiting[address]
+            for ident, (known, _) in list(self._known.items()):
+                if known == address:
+                    del self._known[ident]
+
+    def _push(self, link: Connection, lost: float, now: float) -> None:
+        """Give a plain peer what came since shortly before it was lost."""
+        missed = self._recent.after(max(lost - BEFORE, now - OLDEST_PUSHED), MOST_PUSHED)
+        for message in missed:
+            if message.via != link.id:
+                self._counters["pushed to plain peers"] += 1
+                self._give(message, link)
+
+    def listed(self, link: Connection, others: int) -> None:
+        """A peer has sent its list, in which there are so many others than us."""
+        if link in self._visits and link.ext is None and link.state is State.OPEN:
+            del self._visits[link]
+            if others >= ENOUGH:
+                self._close(link, ViewFull("this plain node has enough other peers"))
+
+    def _arm(self, now: float) -> None:
+        interval = self._settings.shepherd_interval * (0.75 + 0.5 * self._rng.random())
+        self._timer = self._timers.at(now + interval, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        plain = [link for link in self._links.open if link.ext is None]
+        if plain:
+            self._ask(plain[int(self._rng.random() * len(plain))])
+        away = [ident for ident in self._known if ident not in self._links.table]
+        if away and len(self._visiting) < 4:
+            ident = away[int(self._rng.random() * len(away))]
+            address = self._known[ident][0]
+            if self._dial(address, ident):
+                self._counters["plain nodes visited"] += 1
+                self._visiting[address] = None
+        if plain or self._known:
+            self._arm(self._timers.now)
+
+    def stop(self) -> None:
+        """The node is closing."""
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,278 @@
+"""
+One broadcast tree for every origin, grown out of flooding.
+
+The first message of an origin is flooded: the most robust thing there is. Whoever gets it a
+second time tells the bringer to merely announce the origin's messages from now on (PRUNE),
+and does the same; so what remains is a tree along which this very origin is fastest, and
+announcements (IHAVE) on all other links::
+
+            first message                 from then on
+
+          o ---- a ---- c              o ==== a ==== c        == payload
+          |      |      |              ||     :      :        :: announcement
+          '----- b -----'              '===== b :::::'
+
+A tree is forgotten after some messages or minutes and grown anew: repairs bend it, and the
+shortest paths change. Which links an origin's messages take is worked out once for every
+change, not for every message.
+
+An announcement is due from the moment in which the message comes, not from that in which
+it is written: a link that turns eager in between would otherwise miss one.
+
+Source: docs/protocol/mesh-ext.rst, "Trees"; Leitao, Pereira, Rodrigues, *Epidemic Broadcast
+Trees*, 2007 (with one tree for all origins, whose prunes cut each other's branches).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.extension import PAGE, Kind, write_ids
+from py2p_twisted.core.links import Links
+from py2p_twisted.core.message import Message, as_bytes
+from py2p_twisted.core.recent import RecentMessages
+from py2p_twisted.core.seen import SHORT
+from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.timers import Timer, Timers
+
+Some = tuple[Connection, ...]
+
+
+class Tree:
+    """
+    How the messages of one origin leave this node.
+
+    :ivar lazy: links over which they are merely announced.
+    :ivar eager: the others.
+    :ivar announced: those of ``lazy`` that are there.
+    """
+
+    __slots__ = ("announced", "born", "count", "eager", "lazy", "made")
+
+    def __init__(self, now: float) -> None:
+        self.lazy: set[Connection] = set()
+        self.eager: Some = ()
+        self.announced: Some = ()
+        #: Of which version of the links these two are.
+        self.made = -1
+        self.count = 0
+        self.born = now
+
+
+class Trees:
+    """
+    The trees that this node is part of.
+
+    :ivar targets: links that get every message of an origin without a tree: to plain nodes,
+        and those of the active view whose peers keep up.
+    :ivar behind: those of the active view whose peers do not: they hear of what has come when
+        they have read what waits for them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: Links,
+        recent: RecentMessages,
+        timers: Timers,
+        counters: Counter[str],
+        *,
+        send: Callable[..., None],
+    ) -> None:
+        """
+        :param send: sends an extension frame: to whom, kind, fields.
+        """
+        self.targets: Some = ()
+        self.behind: Some = ()
+        self._settings = settings
+        self._links = links
+        self._recent = recent
+        self._timers = timers
+        self._counters = counters
+        self._send = send
+        self._trees: dict[bytes, Tree] = {}
+        self._version = 0
+        #: Links with something to announce.
+        self._announcing: dict[Connection, None] = {}
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._trees)
+
+    @property
+    def pending(self) -> int:
+        """Announcements that wait for others to go with."""
+        return sum(len(link.ext.pending) for link in self._announcing if link.ext)
+
+    def counts(self) -> tuple[int, int]:
+        """Branches of all trees here, and links that they merely announce on."""
+        eager = lazy = 0
+        for tree in self._trees.values():
+            self._make(tree)
+            eager += len(tree.eager)
+            lazy += len(tree.announced)
+        return eager, lazy
+
+    # --- links come and go ------------------------------------------------------------
+
+    def relinked(self) -> None:
+        """Links have come, gone, or changed what they are."""
+        self._version += 1
+        self.targets = tuple(
+            link
+            for link in self._links.open
+            if link.ext is None or ((link.ext.active or link.ext.asking) and not link.congested)
+        )
+        self.behind = tuple(
+            link
+            for link in self._links.open
+            if link.congested and link.ext is not None and link.ext.active
+        )
+
+    def activated(self, link: Connection) -> None:
+        """
+        A link has entered the active view.
+
+        Who has other links gets the known origins' messages over those, and their
+        announcements over this one; who has none wants everything here.
+        """
+        if any(other.ext and other.ext.active for other in self._links.open if other is not link):
+            for tree in self._trees.values():
+                tree.lazy.add(link)
+        else:
+            self._eager_for_all(link)
+            self._send(link, Kind.GRAFT, b"", 2)
+        self.relinked()
+
+    def gone(self, link: Connection) -> None:
+        """A link has left the active view, or has ended."""
+        for tree in self._trees.values():
+            tree.lazy.discard(link)
+        self._announcing.pop(link, None)
+        self.relinked()
+
+    def _eager_for_all(self, link: Connection) -> None:
+        for tree in self._trees.values():
+            tree.lazy.discard(link)
+        self._version += 1
+
+    # --- messages ---------------------------------------------------------------------
+
+    def routes(
+        self, origin: bytes | str, count: int, came_by: Connection | None, now: float
+    ) -> tuple[Some, Some]:
+        """
+        Where new messages of an origin go.
+
+        :param count: how many there are.
+        :param came_by: the link that brought them, which becomes, or stays, a branch.
+        :return: links that get them, and links over which they are announced; ``came_by`` may
+            be among them.
+        """
+        tree = self._trees.get(as_bytes(origin))
+        if tree is None:
+            return self.targets, ()
+        tree.count += count
+        if tree.count > self._settings.tree_messages or now - tree.born > self._settings.tree_age:
+            del self._trees[as_bytes(origin)]
+            return self.targets, ()
+        if came_by is not None and came_by in tree.lazy:
+            tree.lazy.discard(came_by)
+            tree.made = -1
+        if tree.made != self._version:
+            self._make(tree)
+        return tree.eager, tree.announced
+
+    def _make(self, tree: Tree) -> None:
+        lazy = tree.lazy
+        tree.eager = tuple(link for link in self.targets if link not in lazy)
+        tree.announced = tuple(link for link in self.targets if link in lazy)
+        tree.made = self._version
+
+    def announce(
+        self, messages: Sequence[Message], links: Sequence[Connection], now: float
+    ) -> None:
+        """Announce messages on some links, soon, together with others."""
+        shorts = [message.id[:SHORT] for message in messages]
+        for link in links:
+            ext = link.ext
+            if ext is None:
+                continue
+            ext.pending += shorts
+            self._announcing[link] = None
+            if len(ext.pending) >= self._settings.announce_batch:
+                self._flush(link)
+        if self._announcing and self._timer is None:
+            self._timer = self._timers.at(now + self._settings.announce_delay, self._flush_all)
+
+    def _flush_all(self) -> None:
+        self._timer = None
+        for link in list(self._announcing):
+            self._flush(link)
+
+    def _flush(self, link: Connection) -> None:
+        self._announcing.pop(link, None)
+        if link.ext is None or not link.ext.pending:
+            return
+        shorts, link.ext.pending = link.ext.pending, []
+        # A batch of a read may be larger than a frame.
+        for start in range(0, len(shorts), PAGE):
+            page = shorts[start : start + PAGE]
+            self._counters["announced"] += len(page)
+            self._send(link, Kind.IHAVE, write_ids(page))
+
+    def repeated(self, link: Connection, idents: Sequence[bytes], now: float) -> None:
+        """
+        A neighbour has brought messages that had come before.
+
+        Every bringer of a copy becomes lazy; one PRUNE for each origin and read says so.
+        """
+        told: set[bytes] = set()
+        for ident in idents:
+            message = self._recent.get(ident[:SHORT])
+            if message is None or message.via == link.id:
+                continue  # forgotten; or brought twice by our branch of the tree itself
+            origin = as_bytes(message.items[1])
+            if origin in told:
+                continue
+            told.add(origin)
+            self._lazy(origin, link, now)
+            self._counters["prunes"] += 1
+            self._send(link, Kind.PRUNE, ident[:SHORT])
+
+    def pruned(self, link: Connection, short: bytes, now: float) -> None:
+        """A neighbour wants the messages of this one's origin announced."""
+        message = self._recent.get(short)
+        if message is not None:
+            self._lazy(as_bytes(message.items[1]), link, now)
+
+    def _lazy(self, origin: bytes, link: Connection, now: float) -> None:
+        tree = self._trees.get(origin)
+        if tree is None:
+            tree = self._trees[origin] = Tree(now)
+            if len(self._trees) > self._settings.tree_origins:
+                del self._trees[next(iter(self._trees))]
+        if link not in tree.lazy:
+            tree.lazy.add(link)
+            tree.made = -1
+
+    def grafted(self, link: Connection, shorts: Sequence[bytes]) -> None:
+        """A neighbour wants the messages of these ones' origins; of all, if there are none."""
+        if not shorts:
+            self._eager_for_all(link)
+            return
+        for short in shorts:
+            message = self._recent.get(short)
+            tree = self._trees.get(as_bytes(message.items[1])) if message is not None else None
+            if tree is not None and link in tree.lazy:
+                tree.lazy.discard(link)
+                tree.made = -1
+
+    def branch(self, origin: bytes | str, link: Connection) -> None:
+        """We have asked a neighbour for an origin's messages: it is part of that tree now."""
+        tree = self._trees.get(as_bytes(origin))
+        if tree is not None and link in tree.lazy:
+            tree.lazy.discard(link)
+            tree.made = -1

@@ -51,6 +51,7 @@ given_classes = [
     "py2p_twisted.core.connection.Connection",
     "py2p_twisted.core.connection.State",
     "py2p_twisted.core.message.Message",
+    "py2p_twisted.mesh.Lost",
     "py2p_twisted.mesh.mesh_connection",
     "py2p_twisted.net.Delivery",
     "py2p_twisted.net.MeshProtocol",

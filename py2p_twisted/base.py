@@ -459,7 +459,7 @@ class message:
         """
         if self.server is None:
             raise BadArgument("this message came from no socket, so there is nobody to answer")
-        return self.server.reply_to(self.sender, *packets)
+        return self.server._reply_to(self.sender, packets, self.id)
 
     def __len__(self) -> int:
         return len(self.msg)

@@ -14,7 +14,7 @@ In the reactor's own thread nothing waits; what would have to is refused there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from time import monotonic
 from types import MappingProxyType
@@ -109,7 +109,8 @@ class mesh_socket(base_socket):
 
     * ``connect(sock)``: the first peer is there, again after every time there was none;
     * ``message(sock)``: a message waits to be read with `recv`;
-    * ``gap(sock, messages)``: these were lost, because nobody read them in time;
+    * ``gap(sock, messages)``: these were lost, because nobody read them in time; or more than
+      is known, while this node was cut off for too long (see `Lost`);
     * ``error(sock, exception)``: a connection or reply failed. Nobody has to listen.
 
     :ivar id: this node's id, bytes.
@@ -364,9 +365,14 @@ class mesh_socket(base_socket):
 
         A node that is no neighbour is looked for in the network, and dialled.
         """
+        return self._reply_to(target, packets)
+
+    def _reply_to(
+        self, target: bytes | str, packets: Sequence[MsgPackable], answered: bytes = b""
+    ) -> Replying:
         whisper = compose(self._factory, flags.whisper, flags.whisper, packets)
         pending = Replying(self._thread)
-        self._cross(pending, lambda: self._factory.reply(target, whisper))
+        self._cross(pending, lambda: self._factory.reply(target, whisper, answered))
         return pending
 
     def _send_to(
@@ -622,7 +628,28 @@ class mesh_socket(base_socket):
         self._gap_told = False
         lost = self._lost.take(len(self._lost))
         if lost:
-            self._emit_now("gap", [message(item, self) for item in lost])
+            text = "they were not read in time"
+            self._emit_now("gap", Lost(map(self._face_of, lost), len(lost), "not read", text))
+
+    def _face_of(self, received: _CoreMessage) -> message:
+        return message(received, self)
+
+
+class Lost(list[message]):
+    """
+    What a ``gap`` is about: the messages, as far as there are any.
+
+    :ivar number: how many were lost; 0 if nobody knows.
+    :ivar reason: a short stable word: ``"not read"``, ``"apart for too long"`` or ``"not held
+        any more"``.
+    :ivar detail: what is known, for people.
+    """
+
+    def __init__(self, items: Iterable[message], number: int, reason: str, detail: str) -> None:
+        super().__init__(items)
+        self.number = number
+        self.reason = reason
+        self.detail = detail
 
 
 class _Bridge(Application):
@@ -681,6 +708,11 @@ class _Bridge(Application):
         sock = self._sock
         sock._errors.append(str(error))
         sock._emit_soon("error", error)
+
+    def missed(self, count: int, reason: str, detail: str) -> None:
+        sock = self._sock
+        sock._errors.append(detail)
+        sock._emit_soon("gap", Lost((), count, reason, detail))
 
     def sent(self, sent: _CoreMessage, links: Any) -> None:
         self._sock._print(4, "sending {} to {}", sent, list(links))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,10 @@ MAY_IMPORT = {
     "mesh": {"errors", "core", "net", "reactor_thread", "base"},
     "utils": {"net"},
     "testing": {"errors", "core", "net"},
+    "simulation": {"errors", "core"},
     "daemon": {"errors", "core", "net"},
     "tap": {"errors", "daemon", ""},
-    "cli": {"errors", "core", "net", "daemon", "testing", ""},
+    "cli": {"errors", "core", "net", "daemon", "testing", "simulation", ""},
     "__main__": {"cli"},
     "": set(),
 }
@@ -117,6 +119,16 @@ class LayerTests(SynchronousTestCase):
             if floor_of(name) in ("core", "errors"):
                 used = {item.split(".")[0] for item in imports(path)}
                 self.assertEqual(used & OUTSIDE_WORLD, set(), name)
+
+    def test_the_simulation_touches_nothing_either(self) -> None:
+        """What is random in it comes from a seed, so every run can be had again."""
+        for name, path in modules():
+            if floor_of(name) == "simulation":
+                used = {item.split(".")[0] for item in imports(path)}
+                self.assertEqual(used & OUTSIDE_WORLD - {"random"}, set(), name)
+                text = path.read_text()
+                for drawn in re.findall(r"\brandom\.(\w+)", text):
+                    self.assertEqual(drawn, "Random", f"{name}: the common generator")
 
     def test_only_the_adapter_knows_threads(self) -> None:
         """

@@ -18,6 +18,8 @@ The ``py2p`` command.
 ``views``       who shows them: a live table, plain lines
 ``terminal``    drawing in place
 ``running``     the reactor, signals, and how a command ends
+``simulate``    ``py2p simulate``: who plays what, in how many processes
+``figures``     what came of it, as a table, as goals, and for programs; pure functions
 ==============  ================================================================
 
 A command is a module with ``add_to(commands)``, which adds its parser and sets ``run``: a
@@ -83,7 +85,7 @@ class CommandParser(Parser):
 def build_parser() -> Parser:
     """The parser of ``py2p`` and all its commands."""
     # Commands may need Twisted, which takes a moment; whoever imports `main` need not wait.
-    from py2p_twisted.cli import chat, completion, demo, listen, node, send
+    from py2p_twisted.cli import chat, completion, demo, listen, node, send, simulate
 
     parser = Parser(
         prog="py2p",
@@ -98,7 +100,7 @@ def build_parser() -> Parser:
         required=True,
         parser_class=CommandParser,
     )
-    for command in (demo, node, send, listen, chat, completion):
+    for command in (demo, node, send, listen, chat, simulate, completion):
         command.add_to(commands)
     return parser
 

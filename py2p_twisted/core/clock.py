@@ -6,7 +6,7 @@ would be mute without noticing. Every handshake carries its sender's time and so
 an *offset*, their clock minus ours. The median of the offsets decides two things:
 
 * what we stamp: with three or more peers that agree on more than 20 s, the corrected
-  time; else our own;
+  time; else our own. (When our clock is set while we run, fewer peers will do.)
 * what we accept: stamps within 20 minutes of our own time *or* of the corrected time.
   (Either, so that lying peers can widen the window but can never make us refuse what our
   own clock finds right.)
@@ -46,6 +46,9 @@ class NetworkClock:
     def __init__(self) -> None:
         self._offsets: dict[bytes, float] = {}
         self._median = 0.0
+        self._stepped = False
+        #: Whose offsets are from before our clock was set.
+        self._stale: set[bytes] = set()
         self.correction = 0
 
     def learn(self, peer: bytes, stamp: float, wall: float) -> bool:
@@ -57,29 +60,43 @@ class NetworkClock:
         """
         offsets = self._offsets
         offsets.pop(peer, None)
+        self._stale.discard(peer)
         offset = stamp - wall
         offsets[peer] = max(-LARGEST_CORRECTION, min(LARGEST_CORRECTION, offset))
         if len(offsets) > _REMEMBERED:
-            del offsets[next(iter(offsets))]
+            oldest = next(iter(offsets))
+            del offsets[oldest]
+            self._stale.discard(oldest)
         return self._conclude()
 
     def stepped(self, seconds: float) -> bool:
         """
         Our own clock was set: everybody else has become as much slower.
 
+        Or we were suspended, and everybody else was not. So what was said before counts only
+        until somebody has told the time again.
+
         :param seconds: by how much it was set forward.
         :return: as for `learn`.
         """
+        # It was right by what few peers there are, or wrong and is right now: their word counts.
+        self._stepped = True
         for peer, offset in self._offsets.items():
             shifted = offset - seconds
             self._offsets[peer] = max(-LARGEST_CORRECTION, min(LARGEST_CORRECTION, shifted))
+        self._stale = set(self._offsets)
         return self._conclude() if self._offsets else False
 
     def _conclude(self) -> bool:
-        offsets = self._offsets
-        self._median = median_low(offsets.values())
+        stale = self._stale
+        fresh = [offset for peer, offset in self._offsets.items() if peer not in stale]
+        offsets = fresh or self._offsets.values()
+        self._median = median_low(offsets)
         before = self.correction
-        wrong = len(offsets) >= QUORUM and abs(self._median) > DISAGREEMENT
+        off = abs(self._median) > DISAGREEMENT
+        if fresh and not off:
+            self._stepped = False  # our clock is right: few peers cannot overrule it any more
+        wrong = off and (len(offsets) >= QUORUM or self._stepped)
         self.correction = round(self._median) if wrong else 0
         return bool(before) != wrong
 

@@ -70,6 +70,9 @@ _WORK_OF_A_VALUE: Final = 8
 #: than a view (measured; see docs/design.rst, "Speed").
 _VIEW_FROM: Final = 16 * 1024
 
+#: The main flag of a whisper, in a body behind the head of its array.
+_WHISPER: Final = bytes([flags.WHISPER])
+
 #: Compression methods that a handshake or renegotiation may list; there are 17 known ones.
 _MOST_METHODS: Final = 64
 
@@ -223,12 +226,12 @@ class Connection:
         self._resent = float("-inf")
         self._router = router
         self._seen = seen.ids
-        self._remember = seen.add
+        self._refuse = seen.refuse
         self._note = seen.added
         self._settings = settings
         self._decoder = FrameDecoder(MAX_GREETING)
         # checksum and body
-        self._largest = settings.max_message + 32
+        self._largest = self._most = settings.max_message + 32
         self._renegotiations = 0
         self._errors_allowed = float(settings.content_errors)
         self._errors_at = now
@@ -325,6 +328,8 @@ class Connection:
                 work += max(inflated, WORK if message is _DUPLICATE else 0)
             try:
                 items = message.items
+                if items[0] == flags.BROADCAST and len(message.body) + 32 > self._most:
+                    raise FrameTooLarge(len(message.body) + 32, self._most)
                 if self._talking and items[0] != flags.RENEGOTIATE and items[3] != flags.HANDSHAKE:
                     router.received(self, message)
                 else:
@@ -350,7 +355,7 @@ class Connection:
         decoder, seen, router = self._decoder, self._seen, self._router
         data, start = decoder.chunk()
         begun, end = start, len(data)
-        most = min(_VIEW_FROM, self._largest + 1)
+        most = min(_VIEW_FROM, self._most + 1)
         remember, timely, keep = seen.add, router.timely, router.relays
         broadcast: object = flags.BROADCAST
         # A local name is found faster than a global one.
@@ -362,13 +367,15 @@ class Connection:
         while end - start > _HEAD:
             (size,) = _size_at(data, start)
             stop = start + 4 + size
-            if stop > end or not SMALLEST_FRAME < size < most:
+            if stop > end or not SMALLEST_FRAME + 1 < size < most:
                 break
             ident = data[start + 4 : start + _HEAD]
             if ident in seen:
                 copies.append(ident)
                 start = stop
                 continue
+            if data[start + _HEAD + 1 : start + _HEAD + 2] == _WHISPER:
+                break  # as most frames of an extended peer begin that are no broadcasts
             body = data[start + _HEAD : stop]
             if digest_of(body).digest() != ident:
                 break
@@ -502,7 +509,7 @@ class Connection:
         Its checksum was right, so its id is remembered: the copies that other neighbours
         bring cost nothing, and nobody is blamed twice.
         """
-        self._remember(ident, now)
+        self._refuse(ident)
         self.drops[error.reason] += 1
         allowed = self._settings.content_errors
         refill = (now - self._errors_at) * allowed / 60.0
@@ -551,6 +558,11 @@ class Connection:
         """The peer is accepted: from now on frames of any legal size may come."""
         self.state = State.OPEN
         self._decoder.limit = largest_frame(self._settings.max_message)
+
+    def allow(self, size: int) -> None:
+        """Accept frames between neighbours of so many bytes, even if messages may have fewer."""
+        self._largest = max(self._largest, size + 32)
+        self._decoder.limit = largest_frame(self._largest - 32)
 
     # --- renegotiation -----------------------------------------------------------
 

@@ -24,6 +24,7 @@ docs/design.rst, "Dialling" and "Limits".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol
 
@@ -555,6 +556,7 @@ class Dialer:
             self.wake(self._timers.now)
 
 
+@lru_cache(4096)
 def _ip(host: str) -> IPv4Address | IPv6Address | None:
     try:
         ip = ip_address(host)

@@ -31,12 +31,14 @@ class Extended:
         "asks_waiting",
         "behind",
         "caps",
+        "digest_waiting",
         "digests_allowed",
         "digests_at",
         "ignored_until",
         "incomplete",
         "missing",
         "obtained_at",
+        "offset",
         "pending",
         "ping_at",
         "ping_seq",
@@ -58,10 +60,10 @@ class Extended:
         self.probe = False
         # trees: short ids to announce
         self.pending: list[bytes] = []
-        # repair: messages the peer has announced and we miss; those asked for, in order;
-        # those to be asked for when it has answered.
+        # repair: messages the peer has announced and we miss; those asked for, in order, and
+        # until when they should have come; those to be asked for when it has answered.
         self.missing = 0
-        self.asked: dict[bytes, None] = {}
+        self.asked: dict[bytes, float] = {}
         self.asks_waiting: deque[bytes] = deque()
         self.obtained_at = now
         self.strikes = 0
@@ -70,11 +72,15 @@ class Extended:
         self.wanted: deque[bytes] = deque()
         self.serving: Timer | None = None
         # anti-entropy: whether messages were withheld while the peer read too slowly; whether
-        # more of its ids are to be had; how many digests we are willing to answer
+        # more of its ids are to be had; how many digests we are willing to answer, and one that
+        # waits for that: its sums, and whether it is mutual
         self.behind = False
         self.incomplete = False
         self.digests_allowed = 4.0
         self.digests_at = now
+        self.digest_waiting: tuple[bytes, bool] | None = None
+        #: Seconds that its clock is ahead of ours, as it last said.
+        self.offset: float | None = None
         # liveness
         self.rtt: float | None = None
         self.ping_seq = 0

@@ -34,6 +34,10 @@ VERSION: Final = 1
 #: Ids in one frame at most: more are sent in pages. Source: docs/protocol/mesh-ext.rst.
 PAGE: Final = 1000
 
+#: Bytes of a page of ids, and of what stands around it: an extended node accepts as much,
+#: however small the messages of its application have to be.
+LARGEST: Final = 20 * 1024
+
 #: Addresses in one frame at most.
 MOST_ENTRIES: Final = 32
 
@@ -89,7 +93,7 @@ def read_ids(field: Any) -> list[bytes]:
     """
     The short ids in a field.
 
-    :raises BadExtension: it holds none, half ones or more than `PAGE`.
+    :raises BadExtension: it holds half ones, or more than `PAGE`.
     """
     if type(field) is not bytes or len(field) % SHORT or len(field) > SHORT * PAGE:
         raise BadExtension(f"expected up to {PAGE} ids of {SHORT} bytes, not {field!r:.40}")

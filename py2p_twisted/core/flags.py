@@ -75,6 +75,6 @@ FIRST_FREE = 48
 #: speaking in its node's name.
 PRIVILEGED = frozenset({COMPRESSION, HANDSHAKE, PEERS, REQUEST, RESEND, RESPONSE})
 
-#: Sub-flags set aside for extensions between nodes of this package. Source: delivery
-#: design, "mesh-ext 1".
+#: Sub-flags set aside for extensions between nodes of this package. Source:
+#: docs/protocol/mesh-ext.rst.
 EXTENSIONS = range(0x21, 0x30)

@@ -116,9 +116,6 @@ class Flood:
             if self._repair.missing and came_from is not None:
                 for message in messages:
                     self._repair.obtained(message, came_from, now)
-        for link in trees.behind:
-            if link.ext is not None and link is not came_from:
-                link.ext.behind = True
         if not len(trees):
             self._to(trees.targets, messages, came_from)
         elif len(messages) == 1:
@@ -126,6 +123,10 @@ class Flood:
         else:
             for origin, run in groupby(messages, _origin):
                 self._by_tree(origin, list(run), came_from, now)
+        # After that, since a link may have become congested by it.
+        for link in trees.behind:
+            if link.ext is not None and link is not came_from:
+                link.ext.behind = True
         if self._settings.extensions:
             # The frames are with those who write them; what is held is held once.
             for message in messages:

@@ -2,9 +2,9 @@
 Pings: a neighbour that has lost power says nothing, and nothing else tells that it is gone.
 
 An extended peer from which no byte has come for ``ping_interval`` is asked for a sign of
-life, and given up when none has come for ``dead_after``. Any byte is one. Before others are
-judged we judge ourselves: if we were late ourselves, what they sent may lie unread, and they
-get another full period.
+life, and given up when none has come for ``dead_after``; never without having been asked. Any
+byte is one. Before others are judged we judge ourselves: if we were late ourselves, what they
+sent may lie unread, and they get another full period.
 
 Times are in seconds. Source: docs/protocol/mesh-ext.rst, "Liveness"; the rule about one's
 own delay is that of Lifeguard (Dadgar, Phillips, Currey, 2018).
@@ -86,8 +86,11 @@ class Liveness:
                 continue
             watched = True
             silent = now - link.heard
-            if silent > settings.dead_after - settings.ping_interval / 2 and (
-                now >= self._lenient_until
+            asked = ext.ping_at is not None and ext.ping_at > link.heard
+            if (
+                asked
+                and silent > settings.dead_after - settings.ping_interval / 2
+                and now >= self._lenient_until
             ):
                 self._close(link, LinkUnresponsive(settings.dead_after))
             elif silent >= settings.ping_interval - 0.001 and (
@@ -96,7 +99,7 @@ class Liveness:
                 ext.ping_seq += 1
                 ext.ping_at = now
                 self._send(link, Kind.PING, ext.ping_seq, round(self.lag * 1000))
-        if watched:
+        if watched and self._timer is None:
             self._arm(now)
 
     def measure(self, link: Connection, now: float) -> None:
@@ -115,5 +118,8 @@ class Liveness:
         ext = link.ext
         if ext is None or ext.ping_at is None or seq != ext.ping_seq:
             return
-        took = now - ext.ping_at
+        # Repair waits for answers as long as the way takes: who holds back its own must not
+        # have us wait for ever.
+        took = min(now - ext.ping_at, self._settings.ping_interval)
+        ext.ping_at = None
         ext.rtt = took if ext.rtt is None else ext.rtt + (took - ext.rtt) / 8

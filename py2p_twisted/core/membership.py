@@ -69,20 +69,18 @@ JITTER: Final = 0.3
 #: neighbours are lost too easily, and whoever gives way for it has four more.
 SPARSE: Final = 2
 PATIENCE: Final = 3
-#: How long after a refused dial (too many under way, say) the next one is tried.
+#: While some neighbours are still missing, it is looked at least this often who could be asked.
 DIAL_PAUSE: Final = 0.5
 #: How long a link that is of no use yet is left to what its peer may say, before we ask.
 IDLE_TIME: Final = 1.0
-#: A node that asks for a neighbour and hears neither yes nor no for so long gives up, as with
-#: one that does not answer a ping.
 #: After an abnormal loss somebody outside the view is asked what it has; between these.
 #: Source: docs/protocol/mesh-ext.rst, "Parameters".
 PROBE_SOON: Final = (1.0, 5.0)
 #: How much the intervals of shuffles and probes vary.
 SHUFFLE_JITTER: Final = 0.3
 PROBE_JITTER: Final = 0.5
-#: Walks of newcomers that one neighbour may bring: a second, and at once. 2,048 nodes that join through
-#: one node within a minute stay below it.
+#: Walks of newcomers that one neighbour may bring: a second, and at once. More end where they
+#: are, in the passive view; so 2,048 nodes can join through one within ten seconds.
 WALKS: Final = (10.0, 64)
 #: Walks of addresses that one neighbour may bring. Six pass through a node in half a minute.
 SHUFFLES: Final = (1.0, 8)
@@ -152,7 +150,9 @@ class _Allowance:
 class _Peer:
     """An extended link."""
 
-    __slots__ = ("deadline", "link", "phase", "questions", "shuffles", "since", "walks", "wish")
+    __slots__ = (
+        "deadline", "link", "phase", "questions", "shuffles", "since", "walks", "wish", "yields",
+    )  # fmt: skip
 
     def __init__(self, link: Connection, now: float) -> None:
         self.link = link
@@ -160,6 +160,8 @@ class _Peer:
         self.phase = Phase.IDLE
         #: Why we asked; ``None`` if we have not.
         self.wish: Wish | None = None
+        #: Whether it goes again if its place has been taken before it says yes.
+        self.yields = False
         self.deadline: Timer | None = None
         self.walks = _Allowance(WALKS, now)
         self.shuffles = _Allowance(SHUFFLES, now)
@@ -256,8 +258,10 @@ class Membership:
         #: How many times in a row we were refused, and before when nobody is asked again.
         self._setbacks = 0
         self._refill_at = 0.0
-        #: Whether the last attempt failed because the dialler had no room for it.
+        #: Whether the last attempt came to nothing because the dialler had no room for it.
         self._busy = False
+        #: When it came to nothing because nobody was known: how many had been till then.
+        self._starved = 0
         self._refill_timer: Timer | None = None
         self._shuffle_timer: Timer | None = None
         self._probe_timer: Timer | None = None
@@ -421,6 +425,13 @@ class Membership:
             self.counters["repairs"] += 1
             self._want(peer, Wish.KEEP)
 
+    def asked_for(self, link: Connection, now: float) -> None:
+        """The application wants a link that is there already: it is no mere probe any more."""
+        self._now = now
+        peer = self._peers.get(link)
+        if peer is not None and peer.phase in (Phase.IDLE, Phase.PROBE):
+            self._want(peer, Wish.KEEP)
+
     def stop(self) -> None:
         """Ask and dial nobody any more."""
         self._stopped = True
@@ -483,6 +494,7 @@ class Membership:
         seconds = self._settings.dead_after
         self._give(peer, seconds, ViewFull(f"it has not answered a question for {seconds:g} s"))
         if wish is Wish.ANY and not self.degree:
+            peer.yields = False
             self._send(peer.link, Kind.JOIN)
             return
         priority = Priority.LOW
@@ -490,9 +502,10 @@ class Membership:
             priority = Priority.JOIN
         elif wish is Wish.KEEP or insists or not self.degree:
             priority = Priority.HIGH
-        elif self.degree <= SPARSE and self._setbacks >= PATIENCE:
+        elif self.degree <= min(SPARSE, self.goal // 2) and self._setbacks >= PATIENCE:
             self.counters["urged"] += 1
             priority = Priority.HIGH
+        peer.yields = priority is Priority.LOW
         self._send(peer.link, Kind.NEIGHBOR, int(priority))
 
     def _probe_on(self, peer: _Peer, wish: Wish) -> None:
@@ -528,9 +541,11 @@ class Membership:
         elif kind is Kind.SHUFFLE:
             if self._may(peer, peer.shuffles):
                 self._shuffles.walked(link, fields, now)
+                self._seek()
         elif kind is Kind.SHUFFLE_REPLY:
             if self._may(peer, peer.shuffles):
                 self._shuffles.answered(link, fields, now)
+                self._seek()
         else:
             raise BadExtension(f"{kind!r} is nothing that decides who is a neighbour")
 
@@ -586,14 +601,14 @@ class Membership:
             return
         if peer.deadline is not None:
             peer.deadline.cancel()
-        wish, link = peer.wish, peer.link
-        peer.phase, peer.wish = Phase.ACTIVE, None
+        yields, link = peer.yields, peer.link
+        peer.phase, peer.wish, peer.yields = Phase.ACTIVE, None, False
         self.active[link] = None
         self.passive.discard(link.id)
         self.counters["neighbours"] += 1
         self._activated(link)
         while self.degree > self._settings.active_view:
-            if wish is Wish.REFILL:
+            if yields:
                 # Its place has been taken meanwhile. Nobody else shall suffer.
                 self._evict(link)
                 break
@@ -610,6 +625,7 @@ class Membership:
             self._probe_on(peer, Wish.ANY)
         elif peer.wish is Wish.REFILL and not peer.link.outgoing:
             # It came for something else, and may still do that.
+            self._deactivated(peer.link)
             self._idle(peer)
         else:
             self._forget(peer.link)
@@ -762,22 +778,22 @@ class Membership:
 
     def _options(self) -> list[Entry]:
         """Nodes that could be dialled now, in random order; those of the book last."""
-        lonely = not self.degree
-
-        def usable(entry: Entry) -> bool:
-            address, ident = entry
-            return (
-                ident != self._own_id
-                and ident not in self._by_id
-                and address not in self._tries
-                and address != self._own_address()
-                and self._attempts.may(address, self._now, lonely=lonely)
-            )
-
-        entries = [entry for entry in self.passive.entries if usable(entry)]
-        if not entries:
-            entries = [entry for entry in self._candidates() if usable(entry)]
+        entries = self._usable(self.passive.entries) or self._usable(self._candidates())
         return sample(self._rng, entries, len(entries))
+
+    def _usable(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of some nodes that could be dialled now."""
+        lonely = not self.degree
+        own_address = self._own_address()
+        return [
+            (address, ident)
+            for address, ident in entries
+            if ident != self._own_id
+            and ident not in self._by_id
+            and address not in self._tries
+            and address != own_address
+            and self._attempts.may(address, self._now, lonely=lonely)
+        ]
 
     # --- filling the active view ---------------------------------------------------------
 
@@ -820,19 +836,24 @@ class Membership:
         missing = self.goal - self.degree - asking - dialling
         times = [attempt.until for attempt in self._tries.values()]
         if missing > 0:
+            if self._starved and self.passive.added > self._starved:
+                self._starved = 0
+                self._refill_at = self._now  # somebody has become known
             if self._now >= self._refill_at:
-                missing -= self._fill(missing)
+                missing -= self._fill(min(missing, MOST_AT_ONCE - dialling))
             if missing > 0:
                 times.append(max(self._refill_at, self._now + DIAL_PAUSE))
         self._arm_refill(min(times, default=None))
 
-    def _fill(self, missing: int) -> int:
+    def _fill(self, wanted: int) -> int:
         """
         Ask or dial some.
 
+        :param wanted: how many.
         :return: how many.
         """
-        wanted = min(MOST_AT_ONCE, missing)
+        if wanted <= 0:
+            return 0
         count = 0
         for peer in list(self._peers.values()):
             if (
@@ -850,7 +871,7 @@ class Membership:
                 count += 1
         if not count:
             # Nobody is left to ask, or the dialler is busy: look again, less and less often.
-            self._busy = bool(options)
+            self._busy, self._starved = bool(options), 0 if options else self.passive.added
             self._set_back()
         return count
 

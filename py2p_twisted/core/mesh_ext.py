@@ -29,7 +29,7 @@ from py2p_twisted.core import flags
 from py2p_twisted.core.anti_entropy import BUCKETS, AntiEntropy
 from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.extended import Extended
-from py2p_twisted.core.extension import VERSION, Kind, need, read_ids
+from py2p_twisted.core.extension import LARGEST, VERSION, Kind, need, read_ids
 from py2p_twisted.core.liveness import Liveness
 from py2p_twisted.core.membership import Membership
 from py2p_twisted.core.message import Message, build
@@ -66,6 +66,11 @@ _IN_GOOD_ORDER: Final = (
     ViewFull,
 )
 
+#: Seconds that a newcomer takes until it has what is sent.
+_JOINING: Final = 2.0
+#: Seconds in which what several peers say about one cut is told once.
+_ONE_GAP: Final = 60.0
+
 #: Frames of the membership.
 _OF_MEMBERSHIP: Final = range(Kind.JOIN, Kind.SHUFFLE_REPLY + 1)
 
@@ -86,13 +91,18 @@ class MeshExtension:
         self._serial = 0
         #: When the last link ended; ``None`` while there is one, or has never been.
         self._alone_since: float | None = None
+        #: When the first link had come.
+        self._first_joined: float | None = None
+        self._gap_told = float("-inf")
         self.recent = RecentMessages(
             min(settings.retention, settings.seen_window / 2),
-            min(settings.retention_messages, settings.seen_capacity),
+            min(settings.retention_messages, settings.seen_capacity // 2),
             settings.retention_bytes,
         )
         self.trees = Trees(settings, links, self.recent, timers, self.counters, send=self.send)
-        self.anti_entropy = AntiEntropy(self.recent, self.counters, send=self.send)
+        self.anti_entropy = AntiEntropy(
+            self.recent, self.counters, send=self.send, timers=timers, now=lambda: node.now
+        )
         self.repair = Repair(
             settings,
             node.seen,
@@ -139,7 +149,6 @@ class MeshExtension:
             self.counters,
             dial=self._dial,
             ask=node.ask_for_list,
-            close=self._close,
             give=node.effects.send,
         )
         self.routing = Routing(
@@ -159,7 +168,9 @@ class MeshExtension:
     # --- frames -----------------------------------------------------------------------
 
     def send(self, link: Connection, kind: Kind, *fields: Any) -> None:
-        """Send a frame to an extended peer."""
+        """Send a frame to an extended peer, unless its link is only read any more."""
+        if link.state is not State.OPEN:
+            return
         payload = (flags.EXTENSION, int(kind), *fields)
         self._node.effects.send(build(flags.WHISPER, b"", self._node.stamp(), payload), link)
 
@@ -167,7 +178,7 @@ class MeshExtension:
         """
         Announce the extension: the only one of its frames that a plain node may get.
 
-        With three packets behind the sub-flag: handlers that are written as the documents of
+        With four packets behind the sub-flag: handlers that are written as the documents of
         0.6 show read the first, and raise if there is none.
         """
         node = self._node
@@ -191,7 +202,7 @@ class MeshExtension:
         if type(kind) is not int:
             raise BadField("an extension frame without a kind")
         if kind == Kind.HELLO:
-            self._introduced(link, fields)
+            self._introduced(link, fields, message.time)
             return
         if link.ext is None:
             raise BadExtension("a frame of an extension that was not announced")
@@ -206,18 +217,27 @@ class MeshExtension:
             return
         handle(self, link, fields, message)
 
-    def _introduced(self, link: Connection, fields: Sequence[Any]) -> None:
+    def _introduced(self, link: Connection, fields: Sequence[Any], stamp: float) -> None:
         try:
             version, caps, _ = need(fields, int, int, bytes)[:3]
         except BadExtension as error:
             raise BadField(str(error)) from None
-        if version < 1 or link.ext is not None or link.state is not State.OPEN:
+        if version < 1 or link.ext is not None:
             return
+        # Also of a link that is only read any more: frames of its peer may follow.
         now = self._node.now
         link.ext = Extended(version, caps, now)
+        link.ext.offset = stamp - self._node.wall
         policy = ExtendedPolicy()
         policy.negotiate(link.methods)
         link.policy = policy
+        link.allow(LARGEST)
+        if self._links.table.get(link.id) is link:
+            self._extended(link)
+        # Else it is on standby: it may never come to count.
+
+    def _extended(self, link: Connection) -> None:
+        now = self._node.now
         self.trees.relinked()
         self.liveness.start(now)
         self.liveness.measure(link, now)
@@ -236,10 +256,15 @@ class MeshExtension:
                 self.repair.gone(replaced, node.now)
             self.trees.gone(replaced)
         self.trees.relinked()
+        if link.ext is not None:
+            self._extended(link)
         self.shepherd.joined(link, node.now)
+        if self._first_joined is None:
+            self._first_joined = node.now
         if self._alone_since is not None:
             away, self._alone_since = node.now - self._alone_since, None
             if away > self._settings.retention:
+                self._gap_told = node.now
                 node.note_gap(
                     "apart for too long",
                     f"this node was without links for {away:.0f} s, and others keep messages "
@@ -249,10 +274,14 @@ class MeshExtension:
     def left(self, link: Connection, error: MeshError) -> None:
         """A link has left the routing table."""
         now = self._node.now
+        # A neighbour that means to go says so first; a killed process just closes.
+        abnormal = not isinstance(error, _IN_GOOD_ORDER) or (
+            isinstance(error, ClosedByPeer) and link.ext is not None and link.ext.active
+        )
         if link.ext is not None:
             link.ext.active = False
         self.trees.gone(link)
-        self.membership.left(link, now, abnormal=not isinstance(error, _IN_GOOD_ORDER))
+        self.membership.left(link, now, abnormal=abnormal)
         self.repair.gone(link, now)
         self.shepherd.left(link, now)
         if not self._links.open:
@@ -288,6 +317,8 @@ class MeshExtension:
             return
         link.ext.active = True
         link.ext.asking = False
+        if link.ext.offset is not None:
+            self._node.learn_clock(link, self._node.wall + link.ext.offset)
         self.trees.activated(link)
         self.anti_entropy.compare(link)
 
@@ -372,14 +403,37 @@ class MeshExtension:
         if len(sums) not in (SHORT, SHORT * BUCKETS):
             raise BadExtension(f"a digest of {len(sums)} bytes")
         self.anti_entropy.asked(link, sums, self._node.now, mutual=bool(mutual))
+        edge = fields[3:5]
+        if len(edge) == 2:
+            forgotten, age = need(edge, bytes, int)[:2]
+            self._see_edge(forgotten, age / 1000)
+
+    def _see_edge(self, forgotten: bytes, age: float) -> None:
+        """A peer has forgotten this message, and those before it."""
+        if not forgotten or forgotten in self._node.seen.shorts or self._first_joined is None:
+            return
+        now = self._node.now
+        # Who has come later is owed nothing of that time. One such cut is told once.
+        if now - self._first_joined > age + _JOINING and now >= self._gap_told + _ONE_GAP:
+            self._gap_told = now
+            self._node.note_gap(
+                "apart for too long",
+                f"others have sent messages that are kept no longer: from more than {age:.0f} s "
+                "ago, while this node was apart from them",
+            )
 
     def _ping(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
         self.liveness.asked(link, need(fields, int)[0])
-        self._node.learn_clock(link, message.time)
+        self._heard_time(link, message.time)
 
     def _pong(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
         self.liveness.answered(link, need(fields, int)[0], self._node.now)
-        self._node.learn_clock(link, message.time)
+        self._heard_time(link, message.time)
+
+    def _heard_time(self, link: Connection, stamp: float) -> None:
+        if link.ext is not None:
+            link.ext.offset = stamp - self._node.wall
+        self._node.learn_clock(link, stamp)
 
     def _not_held(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
         self.repair.not_held(link, read_ids(need(fields, bytes)[0]), self._node.now)

@@ -55,7 +55,7 @@ from py2p_twisted.core.links import Links, replaces
 from py2p_twisted.core.mesh_ext import MeshExtension
 from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, is_broadcast, parse
 from py2p_twisted.core.network import Address, Network
-from py2p_twisted.core.outgoing import Composer
+from py2p_twisted.core.outgoing import STEP, Composer
 from py2p_twisted.core.replies import Replies
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.core.settings import Settings
@@ -96,9 +96,6 @@ _BUILT_IN: Final = frozenset({flags.HANDSHAKE, flags.PEERS, flags.REQUEST, flags
 
 #: Refusals of honest nodes: what we have to tell them is still written.
 _TOLD: Final = (Disconnected, NetworkMismatch, SelfConnection, TooManyPeers)
-
-#: Seconds by which the wall clock must leave the monotonic one to count as set.
-STEP: Final = 5.0
 
 #: Peers whose disconnection is remembered.
 _MOST_DISCONNECTED: Final = 256
@@ -189,6 +186,24 @@ class Node:
         """Whether there is anybody to relay to."""
         return len(self.links.open) > 1
 
+    @property
+    def counters(self) -> Counter[str]:
+        """What has happened by mesh-ext, by name."""
+        return self.mesh.counters + self.mesh.membership.counters
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Everything that peers can make grow, by name: how full it is, and can get."""
+        settings = self.settings
+        return {
+            "ids": (len(self.seen), settings.seen_capacity + settings.seen_capacity // 16),
+            "addresses": (len(self.dialer.known), settings.book_size),
+            "incoming links": (self.links.inbound(), settings.max_inbound),
+            "half-open links": (len(self.links.half_open()), settings.max_half_open),
+            "messages for a first peer": (self.flood.unsent, settings.unsent_messages),
+            "replies waiting": (len(self.replies), settings.max_replies),
+            **self.mesh.sizes(),
+        }
+
     # --- bookkeeping ---------------------------------------------------------------
 
     def decide(self, action: Action) -> None:
@@ -204,9 +219,11 @@ class Node:
     def _stepped(self, ahead: float) -> None:
         """The clock on our wall was set, or we were suspended: what peers said is off by that."""
         if self._ahead is not None:
-            self.clock.stepped(ahead - self._ahead)
+            turned = self.clock.stepped(ahead - self._ahead)
             self.composer.correction = self.clock.correction
-        self._ahead = ahead
+            if turned:
+                self.decide(ClockDisagreement(self.clock.correction))
+        self._ahead = self.composer.ahead = ahead
 
     def _decisions(self) -> Sequence[Action]:
         """What has been decided since the last time, and when to wake."""
@@ -377,8 +394,11 @@ class Node:
     def evict(self, link: Connection, error: MeshError) -> None:
         """A link leaves the active view: what is on its way is still read."""
         if link.state is State.OPEN:
+            standby, link.standby = link.standby, None
             self._drain(link, error)
             self._left(link, error)
+            if standby is not None and standby.state is State.OPEN:
+                self._join(standby)  # nobody waits for the old one any more
 
     # --- handshake -------------------------------------------------------------------
 
@@ -528,6 +548,8 @@ class Node:
             self.decide(ConnectFailed(token, SelfConnection()))
         elif link is not None and expected in (None, link.id):
             self.dialer.pin(address, now)  # wanted from now on, whoever has dialled
+            if self.settings.extensions:
+                self.mesh.membership.asked_for(link, now)
             self.decide(Connected(token, link))
         else:
             self.dialer.connect(address, token, now, expected)
@@ -651,11 +673,12 @@ class Node:
             self._whisper(link, message)
             self.decide(Replied(token, None))
         else:
+            until = now + self.settings.reply_timeout
 
             def search(whisper: Message) -> None:
                 link = self.links.table.get(as_bytes(target))
                 if link is None:
-                    self.replies.search(target, token, whisper, self.now, self.wall)
+                    self.replies.search(target, token, whisper, self.now, self.wall, until=until)
                     return
                 self._whisper(link, whisper)
                 self.decide(Replied(token, None))
@@ -735,6 +758,7 @@ class Node:
         self._begin(now, wall)
         self._wake = None
         self.timers.due(now)
+        self.mesh.recent.tidy(now)
         return self._decisions()
 
     def close(self, now: float, wall: float) -> Sequence[Action]:
@@ -767,7 +791,8 @@ class Node:
         :raises ContentError: it cannot be used.
         """
         flag, _, stamp, sub = message.items[:4]
-        built_in = type(sub) is int and sub in _BUILT_IN
+        # 0.6 nodes on Python compare, so to them 5.0 is 5.
+        built_in = isinstance(sub, (int, float)) and sub in _BUILT_IN
         if flag == flags.BROADCAST:
             if built_in:
                 if self._misplaced(message, sub):
@@ -815,7 +840,7 @@ class Node:
 
     def _stale(self, link: Connection, message: Message) -> None:
         # Not the neighbour's fault: 0.6 nodes relay whatever is stamped in the future.
-        self.seen.add(message.id, self.now)
+        self.seen.refuse(message.id)
         link.drops[StaleMessage.reason] += 1
         away = message.time - self.wall
         self._drop(link, StaleMessage.reason, f"its stamp is {away:+.0f} s away from our clock")
@@ -899,7 +924,12 @@ class Node:
             if as_bytes(ident) != self.id and as_bytes(ident) not in self._disconnected:
                 addresses.append((address, as_bytes(ident)))
         self.dialer.learned(addresses, link.id, self.now)
-        self.mesh.shepherd.listed(link, len(addresses))
+        if link.ext is None and self.settings.extensions:
+            self.mesh.shepherd.heard(
+                (address, ident)
+                for address, ident in addresses
+                if self.dialer.acceptable(address) and ident not in self.mesh.membership.passive
+            )
 
     def stamp(self) -> int:
         """What we say the time is: whole seconds since 1970."""
@@ -1001,5 +1031,11 @@ def _check_built_in(message: Message, sub: int) -> None:
 
 
 def _for_the_application(sub: object) -> bool:
-    """Whether a whisper with this sub-flag is none that nodes act on themselves."""
-    return type(sub) is not int or not (sub in flags.PRIVILEGED or sub in flags.EXTENSIONS)
+    """
+    Whether a whisper with this sub-flag is none that nodes act on themselves.
+
+    0.6 nodes on Python compare, so to them 5.0 is 5 and true is 1.
+    """
+    return not isinstance(sub, (int, float)) or not (
+        sub in flags.PRIVILEGED or sub in flags.EXTENSIONS
+    )

@@ -16,7 +16,7 @@ Stamps are whole seconds since 1970, UTC. Source: docs/design.rst, "The wire".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import chain
 from typing import Any, Final
@@ -33,6 +33,9 @@ _BROADCAST: Final = flags.BROADCAST
 #: Bytes of the counter behind equal messages.
 COUNTER: Final = 8
 
+#: Seconds by which the wall clock must leave the monotonic one to count as set.
+STEP: Final = 5.0
+
 #: Counters of messages that are stamped after the clock was set back begin here.
 _SET_BACK: Final = 1 << 63
 
@@ -43,6 +46,9 @@ class Composer:
 
     :ivar correction: seconds added to the clock, set by the node when its peers agree
         that our clock is wrong.
+    :ivar now: tells the monotonic time, from any thread. With it, what is sent between two
+        looks of the node at a clock that has been set meanwhile is stamped as before.
+    :ivar ahead: how far the clock was ahead of it when the node looked last, if it has.
     """
 
     def __init__(self, sender: bytes, max_message: int) -> None:
@@ -50,6 +56,8 @@ class Composer:
         :param max_message: bytes of the largest body, with a counter behind it.
         """
         self.correction = 0
+        self.now: Callable[[], float] | None = None
+        self.ahead: float | None = None
         self._sender = sender
         # The latest second, and what its usual messages begin with.
         self._latest: tuple[int, tuple[bytes, ...]] = (-1, ())
@@ -67,6 +75,10 @@ class Composer:
         :raises NotSendable: a packet has no encoding.
         :raises MessageTooLarge: the body exceeds the limit.
         """
+        if self.now is not None and self.ahead is not None:
+            stepped = wall - self.now() - self.ahead
+            if abs(stepped) > STEP:
+                wall -= stepped
         stamp = int(wall) + self.correction
         sender = self._sender
         body = b""

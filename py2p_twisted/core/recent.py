@@ -22,8 +22,11 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 
-from py2p_twisted.core.message import Message, weigh
+from py2p_twisted.core.message import PER_VALUE, Message
 from py2p_twisted.core.seen import SHORT
+
+#: Of messages from this many bytes on only the bytes are held, not also what they say.
+_LARGE = 512
 
 #: Seconds that a bucket lasts, and shares of all messages that are forgotten at a time.
 _BUCKET = 1.0
@@ -44,6 +47,8 @@ class RecentMessages:
 
     __slots__ = (
         "_bucket",
+        "_forgotten",
+        "_latest",
         "_marks",
         "_most",
         "_next_mark",
@@ -71,35 +76,62 @@ class RecentMessages:
         self._bucket = min(_BUCKET, window / _SHARES)
         #: Weights in the order of ``held``.
         self._weights: deque[int] = deque()
-        #: (when a bucket began, how many messages there had ever been by then).
+        #: (when the last message of a bucket came, how many there had ever been by then).
         self._marks: deque[tuple[float, int]] = deque()
         self._next_mark = float("-inf")
+        self._latest = float("-inf")
         self._number = 0
+        #: The latest message that has been forgotten, and when it came.
+        self._forgotten = (b"", 0.0)
 
     def __len__(self) -> int:
         return len(self.held)
 
-    def hold(self, messages: Sequence[Message], via: bytes, now: float) -> None:
+    def hold(self, messages: Sequence[Message], via: bytes, now: float) -> list[bytes]:
         """
         Keep messages that nobody has brought before.
 
         :param via: the id of the neighbour that brought them; empty for our own.
+        :return: their short ids, in the same order.
         """
-        held, weights = self.held, self._weights
-        for message in messages:
-            message.via = via
+        if now >= self._next_mark:
+            self.tidy(now)
+        self._latest = now
+        held, weigh = self.held, self._weights.append
+        size = self.size
+        shorts = [message.id[:SHORT] for message in messages]
+        for short, message in zip(shorts, messages, strict=True):
+            if short in held:
+                continue  # an application may send the same as it is, and twice
             body = message.body
-            if isinstance(body, memoryview) and memoryview(body.obj).nbytes > len(body) + _AROUND:
+            if type(body) is not bytes and memoryview(body.obj).nbytes > len(body) + _AROUND:  # type: ignore[union-attr]
                 # It must not keep everything else alive that came with it.
                 message.body = bytes(body)
-            held[message.id[:SHORT]] = message
-            weights.append(weight := weigh((message,)))
-            self.size += weight
+            message.via = via
+            if len(body) > _LARGE:
+                # What the application makes of it, it keeps or drops.
+                message = Message(message.id, message.body, message.items[:4])  # noqa: PLW2901
+                message.via = via
+            held[short] = message
+            # As `message.weigh` does it, without a call for each.
+            weight = len(body) + PER_VALUE * (message.values or len(message.items))
+            weigh(weight)
+            size += weight
+        self.size = size
         self.version += 1
-        if now >= self._next_mark:
-            self._tidy(now)
         if len(held) > self._most or self.size > self._room:
             self._make_room()
+        return shorts
+
+    def edge(self, now: float) -> tuple[bytes, float]:
+        """
+        How far back what is held does not reach.
+
+        :return: the short id of the latest message that has been forgotten, and how many seconds
+            ago it came, give or take a second; an empty id if none has been.
+        """
+        ident, came = self._forgotten
+        return (ident, max(0.0, now - came)) if ident else (b"", 0.0)
 
     def get(self, short: bytes) -> Message | None:
         """A message by its short id, if it is still held."""
@@ -112,47 +144,47 @@ class RecentMessages:
         :param when: none that came before this, give or take a second.
         :param most: how many at most.
         """
-        count = self._number + len(self.held)
-        first = next((number for began, number in self._marks if began >= when), count)
-        # The mark before stands for a bucket that may reach beyond.
-        earlier = [number for began, number in self._marks if began < when]
-        if earlier:
-            first = min(first, earlier[-1])
-        number = min(most, count - first)
+        if self._latest < when:
+            return []
+        earlier = (number for ended, number in reversed(self._marks) if ended < when)
+        first = max(self._number, next(earlier, 0))
+        number = min(most, self._number + len(self.held) - first)
         latest = list(islice(reversed(self.held.values()), number))
         latest.reverse()
         return latest
 
     def tidy(self, now: float) -> None:
         """Forget what is too old; called now and then, since in silence nothing else does it."""
-        if self._marks:
-            self._tidy(now)
-
-    def _tidy(self, now: float) -> None:
         marks = self._marks
-        count = self._number + len(self.held)
         if now >= self._next_mark:
-            marks.append((now, count))
+            count = self._number + len(self.held)
+            if count > max(self._number, marks[-1][1] if marks else 0):
+                marks.append((self._latest, count))
             self._next_mark = now + self._bucket
-        # What came in a bucket is younger than its own mark and older than the next one.
-        while len(marks) > 1 and now - marks[1][0] >= self._window:
-            marks.popleft()
-            self._forget(marks[0][1] - self._number)
+        while marks and now - marks[0][0] >= self._window:
+            came, count = marks.popleft()
+            self._forget(count - self._number, came)
 
     def _make_room(self) -> None:
         """A batch at a time costs less than one by one."""
+        came = self._marks[0][0] if self._marks else self._latest
         surplus = len(self.held) - self._most
         if surplus > 0:
-            self._forget(surplus + self._most // _SHARES)
+            self._forget(surplus + self._most // _SHARES, came)
         size, number = self.size, 0
         for weight in self._weights:
             if size <= self._room:
                 break
             size -= weight
             number += 1
-        self._forget(number)
+        self._forget(number, came)
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, came: float) -> None:
+        """
+        Forget the oldest messages.
+
+        :param came: when the last of them came, about.
+        """
         if number <= 0:
             return
         held, popleft = self.held, self._weights.popleft
@@ -160,6 +192,7 @@ class RecentMessages:
             del held[short]
             self.size -= popleft()
             self._number += 1
+            self._forgotten = (short, came)
         self.version += 1
 
     # --- what a digest is made of -----------------------------------------------------

@@ -21,7 +21,7 @@ docs/protocol/mesh-ext.rst, "Repair".
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -38,9 +38,6 @@ from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timers
 from py2p_twisted.core.trees import Trees
 
-#: Announcers of one message that are remembered. Source: the size of the active view.
-MOST_ANNOUNCERS: Final = 5
-
 #: Messages that one neighbour is asked for at a time: at 100 ms to it and back, some 2,500
 #: a second.
 WINDOW: Final = 256
@@ -56,19 +53,24 @@ LAG_FACTOR: Final = 4.0
 SHORTEST: Final = 0.1
 LONGEST: Final = 2.0
 
-#: An answer may take so many round trips, and so much more.
+#: An answer may take so many round trips, and so much more; and longer while others come from
+#: the neighbour, but no longer than this: who withholds one message may well bring others.
 ROUND_TRIPS: Final = 2.5
 MARGIN: Final = 0.05
+LONGEST_ANSWER: Final = 10.0
 
 #: Bytes a second that one neighbour is given in answers, and at once. Source:
 #: docs/design.rst, "Limits".
 SERVED: Final = 8 * 1024 * 1024
 
+#: Bytes of answers after which is looked whether the neighbour reads them.
+HELPING: Final = 64 * 1024
+
 
 class Missing:
     """One message that we know of and do not have."""
 
-    __slots__ = ("announcers", "asked", "digest", "not_held", "since")
+    __slots__ = ("announcers", "asked", "digest", "not_held", "since", "until")
 
     def __init__(self, now: float, *, digest: bool) -> None:
         self.announcers: list[Connection] = []
@@ -77,6 +79,8 @@ class Missing:
         self.digest = digest
         self.not_held = False
         self.since = now
+        #: When who is asked has had time enough, whatever else comes from it.
+        self.until = now
 
 
 class Repair:
@@ -136,24 +140,29 @@ class Repair:
     ) -> None:
         """A neighbour has messages; note those that we do not have."""
         ext = link.ext
-        if ext is None or now < ext.ignored_until:
+        # What comes by a link that is ending is in the next digest of that peer.
+        if ext is None or now < ext.ignored_until or link.state is not State.OPEN:
             return
         known, missing = self._known, self.missing
+        shorts = list(shorts)
+        if known.issuperset(shorts):
+            return
         fresh: list[bytes] = []
         for short in shorts:
             if short in known:
                 continue
             entry = missing.get(short)
+            if entry is not None and (link is entry.asked or link in entry.announcers):
+                entry.digest = entry.digest and digest
+                continue
+            if ext.missing >= self._settings.missing_per_peer:
+                # It is still in the neighbour's next digest.
+                self._counters["announcements deferred"] += 1
+                ext.incomplete = True
+                continue
             if entry is None:
-                if ext.missing >= self._settings.missing_per_peer:
-                    # It is still in the neighbour's next digest.
-                    self._counters["announcements deferred"] += 1
-                    ext.incomplete = True
-                    continue
                 entry = missing[short] = Missing(now, digest=digest)
                 fresh.append(short)
-            elif link in entry.announcers or len(entry.announcers) >= MOST_ANNOUNCERS:
-                continue
             entry.digest = entry.digest and digest
             entry.announcers.append(link)
             ext.missing += 1
@@ -169,10 +178,11 @@ class Repair:
             return
         self._now = now
         asked = entry.asked
-        if asked is None and not entry.digest:
-            self._lag += (now - entry.since - self._lag) / 8
-        elif asked is link:
+        if asked is link:
             self._counters["repaired"] += 1
+        elif not entry.digest:
+            # By itself, maybe when we had lost patience already.
+            self._lag += (min(LONGEST, now - entry.since) - self._lag) / 8
         self._release(short, entry)
         ext = link.ext
         if ext is not None:
@@ -190,7 +200,7 @@ class Repair:
         again: list[bytes] = []
         for short in shorts:
             entry = self.missing.get(short)
-            if entry is not None and entry.asked is link:
+            if entry is not None and link.ext is not None and short in link.ext.asked:
                 entry.not_held = True
                 again.append(short)
         self._ask(again)
@@ -205,6 +215,11 @@ class Repair:
         if ext.serving is not None:
             ext.serving.cancel()
         ext.wanted.clear()
+        ext.incomplete = False
+        if ext.missing:
+            for entry in self.missing.values():
+                if link in entry.announcers:
+                    self._discard(entry, link)
         again = [*ext.asked, *ext.asks_waiting]
         ext.asked.clear()
         ext.asks_waiting.clear()
@@ -223,12 +238,17 @@ class Repair:
             entry = self.missing.get(short)
             if entry is None:
                 continue
+            if short in self._known:
+                # It has come, and could not be used.
+                del self.missing[short]
+                self._release(short, entry)
+                continue
             link = entry.asked
             if link is None:
                 again.append(short)
-            elif link.ext is not None and short in link.ext.asked:
+            elif link.ext is not None and link.ext.asked.get(short, self._now + 1) <= self._now:
                 unanswered.setdefault(link, []).append(short)
-            # Else it waits for its turn.
+            # Else it waits for its turn, or has been asked for anew.
         for link, ids in unanswered.items():
             ext = link.ext
             assert ext is not None  # noqa: S101 - see above
@@ -236,10 +256,14 @@ class Repair:
             moving = max(ext.obtained_at, link.heard if link.waiting else 0.0)
             patience = self._patience(ext)
             if link.state is State.OPEN and self._now < moving + patience:
-                self._timers.at(moving + patience, partial(self._due, ids))
-                continue
-            self._strike(link, ext)
+                if patient := [short for short in ids if self._now < self.missing[short].until]:
+                    ext.asked.update(dict.fromkeys(patient, moving + patience))
+                    self._timers.at(moving + patience, partial(self._due, patient))
+                ids = [short for short in ids if self.missing[short].until <= self._now]
+                if not ids:
+                    continue
             again += ids
+            again += self._strike(link, ext)
         self._ask(again)
 
     def _patience(self, ext: Extended) -> float:
@@ -247,14 +271,24 @@ class Repair:
         rtt = ext.rtt if ext.rtt is not None else 0.0
         return max(self._settings.repair_timeout, ROUND_TRIPS * rtt + MARGIN)
 
-    def _strike(self, link: Connection, ext: Extended) -> None:
+    def _strike(self, link: Connection, ext: Extended) -> list[bytes]:
+        """
+        A neighbour has not answered.
+
+        :return: what it was to be asked for next, as far as others can be instead.
+        """
         ext.strikes += 1
         self._counters["unanswered"] += 1
-        if ext.strikes >= STRIKES:
-            ext.strikes = 0
-            ext.ignored_until = self._now + PENANCE
-            # What it announces meanwhile is in its next digest.
-            self._timers.at(ext.ignored_until, partial(self._complete, link))
+        if ext.strikes < STRIKES:
+            return []
+        ext.strikes = 0
+        ext.ignored_until = self._now + PENANCE
+        # What it announces meanwhile is in its next digest.
+        self._timers.at(ext.ignored_until, partial(self._complete, link))
+        waiting = [short for short in ext.asks_waiting if self._asked_of(short) is link]
+        others = [short for short in waiting if self.missing[short].announcers]
+        ext.asks_waiting = deque(short for short in waiting if not self.missing[short].announcers)
+        return others
 
     def _ask(self, shorts: Iterable[bytes]) -> None:
         """Ask an announcer of each; for several of one in one frame."""
@@ -282,27 +316,46 @@ class Repair:
             self._ask_next(link)
 
     def _choose(self, entry: Missing) -> Connection | None:
-        """The announcer that is asked for least; it and those that are gone are taken out."""
+        """
+        The announcer that is asked for least; it is taken out, and so are those that are gone.
+
+        Neighbours come first: anybody can connect to us and announce what it withholds.
+        """
         best: Connection | None = None
-        least = 0
+        least = (True, 0)
         for link in list(entry.announcers):
             ext = link.ext
             if ext is None or link.state is not State.OPEN:
-                entry.announcers.remove(link)
+                self._discard(entry, link)
                 continue
-            load = len(ext.asked) + len(ext.asks_waiting)
+            load = (not ext.active, len(ext.asked) + len(ext.asks_waiting))
             if best is None or load < least:
                 best, least = link, load
         if best is not None:
             entry.announcers.remove(best)
         return best
 
+    def _discard(self, entry: Missing, link: Connection) -> None:
+        """A neighbour that has announced something is none that could be asked for it."""
+        entry.announcers.remove(link)
+        self._less(link)
+
+    def _less(self, link: Connection) -> None:
+        """One thing less is missing of what a neighbour has announced."""
+        ext = link.ext
+        if ext is None:
+            return
+        ext.missing -= 1
+        if ext.incomplete and ext.missing <= self._settings.missing_per_peer // 2:
+            ext.incomplete = False
+            self._complete(link)
+
     def _unask(self, short: bytes, entry: Missing) -> None:
         """It is not asked for any more: there is room to ask for the next."""
         link, entry.asked = entry.asked, None
         if link is None or link.ext is None:
             return
-        link.ext.missing -= 1
+        self._less(link)
         if link.ext.asked.pop(short, None) is not None and len(link.ext.asked) <= WINDOW // 2:
             self._ask_next(link)
 
@@ -312,26 +365,24 @@ class Repair:
         if ext is None or link.state is not State.OPEN:
             return
         grafts: tuple[list[bytes], list[bytes]] = ([], [])
+        until = self._now + self._patience(ext)
         while ext.asks_waiting and len(ext.asked) < WINDOW:
             short = ext.asks_waiting.popleft()
             entry = self.missing.get(short)
             if entry is not None and entry.asked is link:
-                ext.asked[short] = None
+                ext.asked[short] = until
+                entry.until = self._now + LONGEST_ANSWER
                 grafts[entry.digest or not ext.active].append(short)
         for mode, shorts in enumerate(grafts):
             if shorts:
                 self._counters["grafts"] += len(shorts)
                 self._send(link, Kind.GRAFT, write_ids(shorts), mode)
-                self._timers.at(self._now + self._patience(ext), partial(self._due, shorts))
-        if ext.incomplete and not ext.asked:
-            ext.incomplete = False
-            self._complete(link)
+                self._timers.at(until, partial(self._due, shorts))
 
     def _release(self, short: bytes, entry: Missing) -> None:
         """It is not missing any more."""
         for link in entry.announcers:
-            if link.ext is not None:
-                link.ext.missing -= 1
+            self._less(link)
         self._unask(short, entry)
 
     def _give_up(self, entry: Missing) -> None:
@@ -371,6 +422,7 @@ class Repair:
         allowed, at = self._allowance.get(link, (float(SERVED), now))
         allowed = min(float(SERVED), allowed + (now - at) * SERVED)
         answers: list[Message] = []
+        size = 0
         not_held: list[bytes] = []
         while ext.wanted and allowed > 0 and not link.congested:
             short = ext.wanted.popleft()
@@ -379,11 +431,12 @@ class Repair:
                 not_held.append(short)
                 continue
             allowed -= len(message.body)
+            size += len(message.body)
             answers.append(message)
-            if len(answers) >= WINDOW:
+            if len(answers) >= WINDOW or size >= HELPING:
                 # The driver says when the link is congested, once it has these.
                 self._give(link, answers)
-                answers = []
+                answers, size = [], 0
         self._give(link, answers)
         for start in range(0, len(not_held), PAGE):
             self._send(link, Kind.NOT_HELD, write_ids(not_held[start : start + PAGE]))

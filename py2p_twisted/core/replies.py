@@ -77,9 +77,20 @@ class Replies:
         return sum(len(search.replies) for search in self._searches.values())
 
     def search(
-        self, target: bytes | str, token: int, whisper: Message, now: float, wall: float
+        self,
+        target: bytes | str,
+        token: int,
+        whisper: Message,
+        now: float,
+        wall: float,
+        *,
+        until: float | None = None,
     ) -> None:
-        """Find a node by its id, and keep a whisper for it meanwhile."""
+        """
+        Find a node by its id, and keep a whisper for it meanwhile.
+
+        :param until: when it has failed; ``None``: ``reply_timeout`` from now.
+        """
         if len(self) >= self._settings.max_replies:
             self._done(token, ReplyFailed("too many replies are waiting for their receivers"))
             return
@@ -87,10 +98,10 @@ class Replies:
         search = self._searches.get(key)
         if search is None:
             search = self._searches[key] = _Search(target)
-            timeout = self._settings.reply_timeout
+            end = now + self._settings.reply_timeout if until is None else until
             search.timers = [
-                self._timers.at(now + timeout / 3, lambda: self._request(key, wall)),
-                self._timers.at(now + timeout, lambda: self._give_up(key)),
+                self._timers.at(now + (end - now) / 3, lambda: self._request(key, wall)),
+                self._timers.at(end, lambda: self._give_up(key)),
             ]
             search.replies.append((token, whisper))
             self._request(key, wall)

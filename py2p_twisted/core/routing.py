@@ -8,10 +8,11 @@ passes the reply on to that one, up to the message's origin::
     origin <---- b <---- c <---- us        ROUTED(token, whom, message, hops left, reply)
            ----> b ----> c ---->           ROUTED_ANSWER(token, arrived or not)
 
-Each hop remembers for a while whom to tell how it went. Where the way ends (a plain node, a
+Each hop reads a reply before it passes it on, so that nobody is blamed for what others made,
+and remembers for a while whom to tell how it went. Where the way ends (a plain node, a
 link that is gone, a message that is not held any more) the answer is no, and whoever replied
-falls back on the way of 0.6 (`replies`). A reply that arrived although its answer was lost
-is known by its id, and does not arrive twice.
+falls back on the way of 0.6 (`replies`). A reply that arrives in both ways is known by its
+id, and arrives once.
 
 Times are in seconds, sizes in bytes. Source: docs/protocol/mesh-ext.rst, "Replies".
 """
@@ -26,7 +27,7 @@ from typing import Final
 from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.extension import Kind
 from py2p_twisted.core.links import Links
-from py2p_twisted.core.message import Message, with_appendix
+from py2p_twisted.core.message import MAX_ID, Message, with_appendix
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.seen import SHORT
 from py2p_twisted.core.settings import Settings
@@ -40,6 +41,9 @@ LARGEST: Final = 64 * 1024
 
 #: Bytes of a token, which also makes the id of each reply unique.
 TOKEN: Final = 8
+
+#: Bytes around a reply on its way, at most: its frame has to fit into what nodes accept.
+_AROUND: Final = MAX_ID + 128
 
 
 class _Own:
@@ -92,8 +96,10 @@ class Routing:
         self._own: dict[bytes, _Own] = {}
         #: Whom to tell how it went, oldest first.
         self._passed: dict[bytes, Connection] = {}
-        #: Replies to us that have come this way, oldest first.
+        #: Replies to us that have come this way, and whispers that have come over a link of
+        #: their own, oldest first.
         self._taken: dict[bytes, None] = {}
+        self._direct: dict[bytes, None] = {}
 
     def __len__(self) -> int:
         return len(self._own) + len(self._passed)
@@ -118,7 +124,8 @@ class Routing:
         """
         short = answered[:SHORT]
         link = self._next(short, None)
-        if link is None or len(message.body) > LARGEST or len(self._own) >= self._most:
+        largest = min(LARGEST, self._settings.max_message - _AROUND)
+        if link is None or len(message.body) > largest or len(self._own) >= self._most:
             return False
         token = self._token()
         message = with_appendix(message, token)
@@ -156,18 +163,18 @@ class Routing:
         A reply has come, for us or for somebody further on.
 
         :param hops: how much further it may go.
-        :param read: understands it; called only if somebody here reads it.
+        :param read: understands it, or raises what is wrong with it.
         """
+        message = read()
         if target == self._own_id:
-            message = read()
-            if message.id not in self._taken:
-                self.note(message.id)
+            if message.id not in self._taken and message.id not in self._direct:
+                self._note(message.id, self._taken)
                 self._arrived(message, link)
             self._send(link, Kind.ROUTED_ANSWER, token, 1)
             return
         neighbour = self._links.table.get(target)
         if neighbour is not None and neighbour.ext is None and neighbour.state is State.OPEN:
-            self._whisper(neighbour, read())
+            self._whisper(neighbour, message)
             self._send(link, Kind.ROUTED_ANSWER, token, 1)
             return
         onward = neighbour if neighbour is not None else self._next(short, link)
@@ -177,6 +184,7 @@ class Routing:
             or onward.state is not State.OPEN
             or hops < 1
             or token in self._passed
+            or token in self._own
             or len(body) > LARGEST + TOKEN
             or onward.congested
         ):
@@ -208,14 +216,22 @@ class Routing:
             own.otherwise()
 
     def came_twice(self, ident: bytes) -> bool:
-        """Whether a reply that has come over a link of its own had come this way already."""
-        return ident in self._taken
+        """
+        Whether a whisper that has come over a link of its own had come this way already.
 
-    def note(self, ident: bytes) -> None:
-        """Remember a reply to us, oldest ones give way."""
-        self._taken[ident] = None
-        if len(self._taken) > self._most:
-            del self._taken[next(iter(self._taken))]
+        If it has not it shall not come this way any more. Whispers that come over links of
+        their own are not compared with each other: equal ones are several.
+        """
+        if ident in self._taken:
+            return True
+        self._note(ident, self._direct)
+        return False
+
+    def _note(self, ident: bytes, noted: dict[bytes, None]) -> None:
+        """Remember an id, oldest ones give way."""
+        noted[ident] = None
+        if len(noted) > self._most:
+            del noted[next(iter(noted))]
 
     def stop(self) -> None:
         """Nobody is told how it went any more; what is under way goes the other way, and fails."""

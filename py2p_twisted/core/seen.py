@@ -27,6 +27,9 @@ SHORT: Final = 16
 
 _BUCKETS: Final = 64
 
+#: Of so many ids at most one is that of a message of no use.
+_REFUSED: Final = 16
+
 
 class SeenCache:
     """
@@ -45,6 +48,7 @@ class SeenCache:
         "_marks",
         "_next_mark",
         "_order",
+        "_refused",
         "_window",
         "capacity",
         "ids",
@@ -59,6 +63,8 @@ class SeenCache:
         self._bucket = window / _BUCKETS
         # the ids, oldest first
         self._order: deque[bytes] = deque()
+        # those of messages of no use, in the same order
+        self._refused: deque[bytes] = deque()
         # (when a bucket began, how many ids there had ever been by then), oldest first
         self._marks: deque[tuple[float, int]] = deque()
         self._next_mark = float("-inf")
@@ -84,18 +90,35 @@ class SeenCache:
         ids = self.ids
         if ident in ids:
             return False
-        if now >= self._next_mark or len(ids) >= self.capacity:
+        if now >= self._next_mark or len(self._order) >= self.capacity:
             self._tidy(now)
         ids.add(ident)
         self.shorts.add(ident[:SHORT])
         self._order.append(ident)
         return True
 
+    def refuse(self, ident: bytes) -> None:
+        """
+        Remember the id of a message that is of no use, so that its copies cost nothing.
+
+        Of these there are few, and they displace each other alone: who sends thousands must not
+        make us forget what we have delivered.
+        """
+        if ident in self.ids:
+            return
+        self.ids.add(ident)
+        self.shorts.add(ident[:SHORT])
+        self._refused.append(ident)
+        if len(self._refused) > self.capacity // _REFUSED:
+            oldest = self._refused.popleft()
+            self.ids.discard(oldest)
+            self.shorts.discard(oldest[:SHORT])
+
     def added(self, idents: Sequence[bytes], now: float) -> None:
         """Take note of ids that a reader has put into `ids` itself, all of them new."""
         self._order.extend(idents)
         self.shorts.update([ident[:SHORT] for ident in idents])
-        if now >= self._next_mark or len(self.ids) >= self.capacity:
+        if now >= self._next_mark or len(self._order) >= self.capacity:
             self._tidy(now)
 
     def _tidy(self, now: float) -> None:
@@ -108,10 +131,10 @@ class SeenCache:
         while len(marks) > 1 and now - marks[1][0] >= self._window:
             marks.popleft()
             self._drop(marks[0][1] - self._dropped)
-        if len(self.ids) >= self.capacity:
+        if len(self._order) >= self.capacity:
             # A batch at a time costs less than one by one.
             room = max(1, self.capacity // _BUCKETS)
-            self._drop(len(self.ids) - self.capacity + room)
+            self._drop(len(self._order) - self.capacity + room)
 
     def _drop(self, number: int) -> None:
         popleft = self._order.popleft

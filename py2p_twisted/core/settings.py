@@ -54,6 +54,7 @@ _POSITIVE: Final = (
     "dead_after",
     "graft_timeout",
     "repair_timeout",
+    "shepherd_interval",
 )
 
 
@@ -131,7 +132,7 @@ class Settings:
     ping_interval: float = 2.0
     dead_after: float = 6.0
     #: How long messages are kept to repair what others miss: the least of these, of half of
-    #: ``seen_window``, and of ``seen_capacity``: an id must outlive its message.
+    #: ``seen_window``, and of half of ``seen_capacity``: an id must outlive its message.
     retention: float = 600.0
     retention_messages: int = 20_000
     retention_bytes: int = 64 * 1024 * 1024
@@ -139,6 +140,8 @@ class Settings:
     tree_origins: int = 4096
     tree_messages: int = 256
     tree_age: float = 300.0
+    #: But not before it has served so long: growing one costs a round trip of flooding.
+    tree_rest: float = 30.0
     #: Announcements wait so long, or until there are so many.
     announce_delay: float = 0.02
     announce_batch: int = 64

@@ -6,9 +6,13 @@ a minute. Who can do better does it for it:
 
 * a plain peer that comes back after its link broke is given what came since shortly before
   (at most `MOST_PUSHED` messages; pushing all that is held would be a storm when links flap);
-* every ``shepherd_interval`` one plain peer is asked whom it knows, and one plain node that
-  is known and not connected is visited; the link stays only if its list shows that it has
-  fewer than two others.
+* every ``shepherd_interval`` one plain peer is asked whom it knows, and while we have fewer
+  than `GOAL` plain peers one plain node that is known and not connected is dialled; with more,
+  now and then.
+
+Such a link stays. A 0.6 node on Python 3 whose peer hangs up asks all its other peers for
+theirs, in a form for which its like hang up in turn: whoever merely looked in on plain nodes
+would tear their network apart.
 
 Times are in seconds. Source: docs/protocol/mesh-ext.rst, "Plain nodes".
 """
@@ -16,18 +20,18 @@ Times are in seconds. Source: docs/protocol/mesh-ext.rst, "Plain nodes".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Protocol
 
 from py2p_twisted.core.connection import Connection, State
+from py2p_twisted.core.dialer import LEARNED_PAUSE
 from py2p_twisted.core.links import Links
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timer, Timers
-from py2p_twisted.errors import MeshError, ViewFull
 
 #: Messages that a plain peer is given when it is back, how old they may be by their stamps,
 #: and how long before the break they may have come. 0.6 drops what is older than 60 s.
@@ -35,13 +39,18 @@ MOST_PUSHED: Final = 16
 OLDEST_PUSHED: Final = 55.0
 BEFORE: Final = 2.0
 
-#: Other links that a plain node needs so that it is left to itself.
-ENOUGH: Final = 2
+#: Plain peers that a node wants, and how many it has at most by its own doing. With as many
+#: extended nodes as plain ones each of those has four links that are looked after, too.
+GOAL: Final = 4
+MOST: Final = 16
+
+#: With enough of them, one look in so many leads to a visit.
+SELDOM: Final = 6
 
 #: A peer that has not announced an extension for so long speaks 0.6 alone.
 UNDECIDED: Final = 2.0
 
-#: Plain nodes that are remembered.
+#: Plain nodes that are remembered; as many that are not, and addresses where nobody answered.
 _MOST_KNOWN: Final = 256
 
 
@@ -66,13 +75,11 @@ class Shepherd:
         *,
         dial: Callable[[Address, bytes], bool],
         ask: Callable[[Connection], None],
-        close: Callable[[Connection, MeshError], None],
         give: Callable[[Message, Connection], None],
     ) -> None:
         """
         :param dial: has a node dialled once; whether that is possible.
         :param ask: asks a peer for its list.
-        :param close: ends a link.
         :param give: sends a message to a peer, as it is.
         """
         self._settings = settings
@@ -83,15 +90,18 @@ class Shepherd:
         self._counters = counters
         self._dial = dial
         self._ask = ask
-        self._close = close
         self._give = give
-        #: Plain nodes by id: their address, and how many messages there had been when we lost
-        #: them. The least recent first.
+        #: Plain nodes by id: their address, and when we lost them; ``None`` if we have not, or
+        #: have made up for it. The least recent first.
         self._known: dict[bytes, tuple[Address, float | None]] = {}
-        #: Whom we have dialled to see how they are.
-        self._visiting: dict[Address, None] = {}
-        self._visits: dict[Connection, None] = {}
+        #: Nodes that are not plain, as we have found out.
+        self._extended: dict[bytes, None] = {}
+        #: Where nobody answered, and when: it may be the address of a victim.
+        self._failed: dict[Address, float] = {}
+        #: Whom we dial to see how they are, and by when something must have come of it.
+        self._visiting: dict[Address, float] = {}
         self._timer: Timer | None = None
+        self._looks = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -100,9 +110,9 @@ class Shepherd:
         """A peer has joined that may be a plain node: see whether it announces anything."""
         if link.outgoing and link.dial is not None and link.dial.address in self._visiting:
             del self._visiting[link.dial.address]
-            self._visits[link] = None
         self._timers.at(now + UNDECIDED, partial(self._decide, link))
         if link.id in self._known and (lost := self._known[link.id][1]) is not None:
+            self._known[link.id] = (self._known[link.id][0], None)
             self._push(link, lost, now)
 
     def _decide(self, link: Connection) -> None:
@@ -110,7 +120,10 @@ class Shepherd:
             return
         if link.ext is not None:
             self._known.pop(link.id, None)
-            self._visits.pop(link, None)
+            self._extended.pop(link.id, None)
+            self._extended[link.id] = None
+            if len(self._extended) > _MOST_KNOWN:
+                del self._extended[next(iter(self._extended))]
             return
         if link.address is not None:
             self._remember(link.id, link.address, None)
@@ -125,7 +138,6 @@ class Shepherd:
 
     def left(self, link: Connection, now: float) -> None:
         """A link has ended."""
-        self._visits.pop(link, None)
         if link.ext is None and link.id in self._known:
             self._remember(link.id, self._known[link.id][0], now)
 
@@ -133,6 +145,10 @@ class Shepherd:
         """A dial has come to nothing."""
         if address in self._visiting:
             del self._visiting[address]
+            self._failed.pop(address, None)
+            self._failed[address] = self._timers.now
+            if len(self._failed) > _MOST_KNOWN:
+                del self._failed[next(iter(self._failed))]
             for ident, (known, _) in list(self._known.items()):
                 if known == address:
                     del self._known[ident]
@@ -144,13 +160,15 @@ class Shepherd:
             if message.via != link.id:
                 self._counters["pushed to plain peers"] += 1
                 self._give(message, link)
+                message.frames = None  # what is held is held once
 
-    def listed(self, link: Connection, others: int) -> None:
-        """A peer has sent its list, in which there are so many others than us."""
-        if link in self._visits and link.ext is None and link.state is State.OPEN:
-            del self._visits[link]
-            if others >= ENOUGH:
-                self._close(link, ViewFull("this plain node has enough other peers"))
+    def heard(self, entries: Iterable[tuple[Address, bytes]]) -> None:
+        """A plain peer has named others; those that are not known to be extended may be plain."""
+        for address, ident in entries:
+            if ident in self._known or ident in self._extended:
+                continue
+            if self._timers.now >= self._failed.get(address, float("-inf")) + LEARNED_PAUSE:
+                self._remember(ident, address, None)
 
     def _arm(self, now: float) -> None:
         interval = self._settings.shepherd_interval * (0.75 + 0.5 * self._rng.random())
@@ -158,18 +176,25 @@ class Shepherd:
 
     def _look(self) -> None:
         self._timer = None
+        now = self._timers.now
+        for address in [where for where, until in self._visiting.items() if now >= until]:
+            del self._visiting[address]  # as a second link to somebody, say
         plain = [link for link in self._links.open if link.ext is None]
         if plain:
             self._ask(plain[int(self._rng.random() * len(plain))])
+        self._looks += 1
         away = [ident for ident in self._known if ident not in self._links.table]
-        if away and len(self._visiting) < 4:
+        wanted = len(plain) < GOAL or (len(plain) < MOST and not self._looks % SELDOM)
+        if away and wanted and len(self._visiting) < GOAL:
             ident = away[int(self._rng.random() * len(away))]
             address = self._known[ident][0]
             if self._dial(address, ident):
                 self._counters["plain nodes visited"] += 1
-                self._visiting[address] = None
+                settings = self._settings
+                patience = settings.dial_timeout + settings.dial_handshake_timeout + 1.0
+                self._visiting[address] = now + patience
         if plain or self._known:
-            self._arm(self._timers.now)
+            self._arm(now)
 
     def stop(self) -> None:
         """The node is closing."""

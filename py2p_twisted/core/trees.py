@@ -2,9 +2,9 @@
 One broadcast tree for every origin, grown out of flooding.
 
 The first message of an origin is flooded: the most robust thing there is. Whoever gets it a
-second time tells the bringer to merely announce the origin's messages from now on (PRUNE),
-and does the same; so what remains is a tree along which this very origin is fastest, and
-announcements (IHAVE) on all other links::
+second time tells the bringer to merely announce the origin's messages from now on (PRUNE);
+so what remains is a tree along which this very origin is fastest, and announcements (IHAVE)
+on all other links::
 
             first message                 from then on
 
@@ -13,8 +13,14 @@ announcements (IHAVE) on all other links::
           '----- b -----'              '===== b :::::'
 
 A tree is forgotten after some messages or minutes and grown anew: repairs bend it, and the
-shortest paths change. Which links an origin's messages take is worked out once for every
+shortest paths change. But not at once: while a tree grows everything that is under way is
+flooded, which for a busy origin is a lot. Which links an origin's messages take is worked out once for every
 change, not for every message.
+
+Each end of a link decides for what comes to it, and for nothing else: two copies that meet on
+their way say nothing about who needs whom. And a bringer is told only if the one that was
+faster has not been told itself, or a node that gets one message sooner from here and the next
+from there would in the end have told everybody.
 
 An announcement is due from the moment in which the message comes, not from that in which
 it is written: a link that turns eager in between would otherwise miss one.
@@ -27,6 +33,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.extension import PAGE, Kind, write_ids
@@ -39,20 +46,26 @@ from py2p_twisted.core.timers import Timer, Timers
 
 Some = tuple[Connection, ...]
 
+#: Seconds that messages may still be under way after their bringer was told to announce them:
+#: several round trips. Source: docs/protocol/mesh-ext.rst, "Trees".
+UNDER_WAY: Final = 1.0
+
 
 class Tree:
     """
     How the messages of one origin leave this node.
 
     :ivar lazy: links over which they are merely announced.
-    :ivar eager: the others.
+    :ivar told: neighbours that were told to merely announce them to us, and when.
+    :ivar eager: the links over which they are sent.
     :ivar announced: those of ``lazy`` that are there.
     """
 
-    __slots__ = ("announced", "born", "count", "eager", "lazy", "made")
+    __slots__ = ("announced", "born", "count", "eager", "lazy", "made", "told")
 
     def __init__(self, now: float) -> None:
         self.lazy: set[Connection] = set()
+        self.told: dict[Connection, float] = {}
         self.eager: Some = ()
         self.announced: Some = ()
         #: Of which version of the links these two are.
@@ -150,6 +163,7 @@ class Trees:
         """A link has left the active view, or has ended."""
         for tree in self._trees.values():
             tree.lazy.discard(link)
+            tree.told.pop(link, None)
         self._announcing.pop(link, None)
         self.relinked()
 
@@ -171,16 +185,19 @@ class Trees:
         :return: links that get them, and links over which they are announced; ``came_by`` may
             be among them.
         """
-        tree = self._trees.get(as_bytes(origin))
+        tree = self._trees.pop(as_bytes(origin), None)
         if tree is None:
             return self.targets, ()
         tree.count += count
-        if tree.count > self._settings.tree_messages or now - tree.born > self._settings.tree_age:
-            del self._trees[as_bytes(origin)]
+        settings, age = self._settings, now - tree.born
+        if age > settings.tree_rest and (
+            tree.count > settings.tree_messages or age > settings.tree_age
+        ):
             return self.targets, ()
-        if came_by is not None and came_by in tree.lazy:
-            tree.lazy.discard(came_by)
-            tree.made = -1
+        # At the end again: the first is the one that was used least recently.
+        self._trees[as_bytes(origin)] = tree
+        if tree.told and came_by in tree.told and now - tree.told[came_by] > UNDER_WAY:
+            del tree.told[came_by]  # it has forgotten, and is a branch again
         if tree.made != self._version:
             self._make(tree)
         return tree.eager, tree.announced
@@ -227,36 +244,44 @@ class Trees:
         """
         A neighbour has brought messages that had come before.
 
-        Every bringer of a copy becomes lazy; one PRUNE for each origin and read says so.
+        It is told to announce their origins' messages; one PRUNE for each origin and read.
         """
-        told: set[bytes] = set()
+        done: set[bytes] = set()
         for ident in idents:
             message = self._recent.get(ident[:SHORT])
             if message is None or message.via == link.id:
                 continue  # forgotten; or brought twice by our branch of the tree itself
             origin = as_bytes(message.items[1])
-            if origin in told:
+            if origin in done:
                 continue
-            told.add(origin)
-            self._lazy(origin, link, now)
-            self._counters["prunes"] += 1
-            self._send(link, Kind.PRUNE, ident[:SHORT])
+            tree = self._tree(origin, now)
+            if message.via:
+                first = self._links.table.get(message.via)
+                if first is None or first in tree.told:
+                    continue  # what brought it sooner is gone, or was merely under way
+            done.add(origin)
+            if now - tree.told.get(link, float("-inf")) > UNDER_WAY:
+                tree.told[link] = now
+                self._counters["prunes"] += 1
+                self._send(link, Kind.PRUNE, ident[:SHORT])
 
     def pruned(self, link: Connection, short: bytes, now: float) -> None:
         """A neighbour wants the messages of this one's origin announced."""
         message = self._recent.get(short)
-        if message is not None:
-            self._lazy(as_bytes(message.items[1]), link, now)
+        if message is None:
+            return
+        tree = self._tree(as_bytes(message.items[1]), now)
+        if link not in tree.lazy:
+            tree.lazy.add(link)
+            tree.made = -1
 
-    def _lazy(self, origin: bytes, link: Connection, now: float) -> None:
+    def _tree(self, origin: bytes, now: float) -> Tree:
         tree = self._trees.get(origin)
         if tree is None:
             tree = self._trees[origin] = Tree(now)
             if len(self._trees) > self._settings.tree_origins:
                 del self._trees[next(iter(self._trees))]
-        if link not in tree.lazy:
-            tree.lazy.add(link)
-            tree.made = -1
+        return tree
 
     def grafted(self, link: Connection, shorts: Sequence[bytes]) -> None:
         """A neighbour wants the messages of these ones' origins; of all, if there are none."""
@@ -271,8 +296,7 @@ class Trees:
                 tree.made = -1
 
     def branch(self, origin: bytes | str, link: Connection) -> None:
-        """We have asked a neighbour for an origin's messages: it is part of that tree now."""
+        """A neighbour was asked for an origin's messages, and sends them from now on."""
         tree = self._trees.get(as_bytes(origin))
-        if tree is not None and link in tree.lazy:
-            tree.lazy.discard(link)
-            tree.made = -1
+        if tree is not None:
+            tree.told.pop(link, None)

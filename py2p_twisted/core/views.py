@@ -62,11 +62,13 @@ class PassiveView:
     A bounded sample of nodes that could become neighbours.
 
     :ivar capacity: how many it holds at most.
+    :ivar added: how many have ever been noted, and one.
     """
 
     def __init__(self, capacity: int, rng: Random, *, acceptable: Callable[[Entry], bool]) -> None:
         """:param acceptable: whether a node belongs in here at all."""
         self.capacity = capacity
+        self.added = 1
         self._share = -(-capacity // SHARES)
         self._rng = rng
         self._acceptable = acceptable
@@ -107,6 +109,7 @@ class PassiveView:
             going = [key for key in spare if key in self._nodes] or list(self._nodes)
             del self._nodes[pick(self._rng, going)]
         self._nodes[ident] = (address, source)
+        self.added += 1
         return True
 
     def discard(self, ident: bytes) -> None:

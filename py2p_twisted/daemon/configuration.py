@@ -194,7 +194,7 @@ def _limits_from_file(path: Any, table: Any) -> Iterator[tuple[str, int | float]
         if key.replace("-", "_") in found:
             raise ConfigurationError(f"{where} is given twice")
         found.add(key.replace("-", "_"))
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not isinstance(value, (bool, int, float)):
             raise ConfigurationError(f"{where}: expected a number")
         try:
             yield limit(f"{key}={value!r}")

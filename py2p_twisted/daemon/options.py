@@ -210,6 +210,13 @@ def command_line(value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+#: How a setting that is on or off may be written.
+_SWITCHES = {
+    **dict.fromkeys(("yes", "true", "on", "1"), True),
+    **dict.fromkeys(("no", "false", "off", "0"), False),
+}
+
+
 def limit(value: Any) -> tuple[str, int | float]:
     """``NAME=VALUE``, one of the settings that are listed with `Settings`."""
     name, equals, number_text = value.partition("=") if isinstance(value, str) else ("", "", "")
@@ -222,6 +229,10 @@ def limit(value: Any) -> tuple[str, int | float]:
     kinds = limits()
     if name not in kinds:
         raise UnknownName(name, list(kinds))
+    if isinstance(kinds[name], bool):
+        if number_text.lower() not in _SWITCHES:
+            raise ValueError("yes or no")
+        return name, _SWITCHES[number_text.lower()]
     whole = isinstance(kinds[name], int)
     try:
         read = int(number_text) if whole else float(number_text)

@@ -128,6 +128,7 @@ class MeshFactory(Factory):
     :ivar network: the network it belongs to.
     :ivar sending: what waits to be sent by this node.
     :ivar closed_links: how many connections ended, by reason.
+    :ivar duplicates_of_ended: frames that ended connections had brought, and others before.
     :ivar parted: after `close`, the peers that have read all they were sent.
     :ivar cut_short: after `close`, those of which nobody knows.
     """
@@ -166,6 +167,7 @@ class MeshFactory(Factory):
         #: Protocols whose outboxes are flushed at the end of this turn.
         self.dirty: list[MeshProtocol] = []
         self.closed_links: Counter[str] = Counter()
+        self.duplicates_of_ended = 0
         self.parted: list[str] = []
         self.cut_short: list[str] = []
         self.watch_traffic = False
@@ -219,6 +221,7 @@ class MeshFactory(Factory):
             rng=self._rng,
             settings=self.settings,
         )
+        self.node.composer.now = self.now
         self.started = True
 
     def close(self) -> Deferred[None]:
@@ -261,6 +264,13 @@ class MeshFactory(Factory):
         """
         return self._snapshot
 
+    @property
+    def duplicates(self) -> int:
+        """Frames that have come in, and had come before, on all connections ever."""
+        return self.duplicates_of_ended + sum(
+            protocol.link.duplicates for protocol in self._protocols if protocol.link is not None
+        )
+
     def connect(self, address: Address, expected: bytes | None = None) -> Deferred[Connection]:
         """
         Connect to a node, and stay connected.
@@ -279,9 +289,7 @@ class MeshFactory(Factory):
         """Dial a bootstrap address, and again, for ever."""
         self._act(self.node.pin(address, self.now(), self.wall()))
 
-    def reply(
-        self, target: bytes | str, message: Message, answered: bytes = b""
-    ) -> Deferred[None]:
+    def reply(self, target: bytes | str, message: Message, answered: bytes = b"") -> Deferred[None]:
         """
         Bring a whisper to a node, neighbour or not.
 
@@ -366,6 +374,7 @@ class MeshFactory(Factory):
         """A transport is gone."""
         link = protocol.link
         refused = error if link.state is State.GREETING else None
+        self.duplicates_of_ended += link.duplicates
         actions = self.node.lost(link, error, self.now(), self.wall())
         self._protocols.pop(protocol, None)
         self._ending.pop(protocol, None)

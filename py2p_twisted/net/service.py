@@ -92,7 +92,7 @@ class Delivery:
             `ReplyFailed` when no way to it was found in time.
         :raises NotSendable: a packet has no encoding.
         """
-        return self._service.reply_to(self.sender, packets)
+        return self._service.reply_to(self.sender, packets, self.id)
 
 
 class MeshService(Service, Application):
@@ -105,6 +105,8 @@ class MeshService(Service, Application):
     :ivar on_message: called with a `Delivery` for every message, when set.
     :ivar on_join: called with each peer's `Connection`, when set.
     :ivar on_leave: called with the `Connection` and the reason, when set.
+    :ivar on_gap: called with a number (0 if nobody knows), a reason and a text when messages
+        cannot be brought to this node any more, when set.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class MeshService(Service, Application):
         self.on_message: Callable[[Delivery], object] | None = None
         self.on_join: Callable[[Connection], object] | None = None
         self.on_leave: Callable[[Connection, MeshError], object] | None = None
+        self.on_gap: Callable[[int, str, str], object] | None = None
         self.errors: deque[str] = deque(maxlen=_ERRORS_KEPT)
         self.factory = MeshFactory(
             reactor,
@@ -361,11 +364,17 @@ class MeshService(Service, Application):
         sending.pump()
         return done
 
-    def reply_to(self, target: bytes | str, packets: Sequence[Any]) -> Deferred[None]:
-        """Bring a whisper to a node by its id; see `Delivery.reply`."""
+    def reply_to(
+        self, target: bytes | str, packets: Sequence[Any], answered: bytes = b""
+    ) -> Deferred[None]:
+        """
+        Bring a whisper to a node by its id; see `Delivery.reply`.
+
+        :param answered: the id of a message of that node, if this answers one.
+        """
         self._need_running()
         message = compose(self.factory, flags.WHISPER, flags.WHISPER, packets)
-        return self.factory.reply(target, message)
+        return self.factory.reply(target, message, answered)
 
     async def messages(self) -> AsyncIterator[Delivery]:
         """
@@ -417,6 +426,11 @@ class MeshService(Service, Application):
     def reply_failed(self, error: MeshError) -> None:
         """A reply has not reached its receiver."""
         self.errors.append(str(error))
+
+    def missed(self, count: int, reason: str, detail: str) -> None:
+        """Messages cannot be brought to this node any more."""
+        self.errors.append(detail)
+        self._call(self.on_gap, count, reason, detail)
 
     def _call(self, callback: Callable[..., object] | None, *args: Any) -> None:
         if callback is None:

@@ -17,6 +17,7 @@ from py2p_twisted.core.network import address_text
 from py2p_twisted.net.reports import printable
 
 if TYPE_CHECKING:
+    from py2p_twisted.core.node import Node
     from py2p_twisted.net.factory import MeshFactory
 
 NOMINAL = "Nominal"
@@ -86,23 +87,70 @@ def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) 
             "greeting": len(node.links.greeting),
             "dialling": [address_text(*address) for address in node.dialer.under_way],
             "addresses known": len(node.dialer.known),
+            "neighbours": _neighbours(node),
+            "trees": _trees(node),
+            "duplicates received": factory.duplicates,
+            "repairs": {name: node.counters[name] for name in _REPAIRS if node.counters[name]},
             "ids remembered": len(node.seen),
+            "messages held for others": len(node.mesh.recent),
+            "bytes held for others": node.mesh.recent.size,
+            "messages missing": len(node.mesh.repair.missing),
+            "announcements waiting": node.mesh.trees.pending,
+            "bytes waiting for peers": sum(
+                link.owner.outbox.size for link in factory.routing_table.values()
+            ),
             "replies waiting": len(node.replies),
             "messages waiting to be sent": len(factory.sending.items),
             "messages waiting for a first peer": node.flood.unsent,
             "clock correction (s)": node.composer.correction,
             "dropped messages": dict(node.drops),
             "closed links": dict(factory.closed_links),
+            "happened": dict(sorted(node.counters.items())),
+            "containers": {
+                name: f"{size} of {most}" for name, (size, most) in node.sizes().items()
+            },
             "limits": asdict(node.settings),
             "errors": errors,
         }
     )
 
 
+#: What is counted of messages that did not come by themselves: asked for, and come; asked for
+#: by others, and given; not to be had from anybody any more.
+_REPAIRS = ("grafts", "repaired", "repairs given", "unanswered", "unobtainable")
+
+
+def _neighbours(node: Node) -> dict[str, int]:
+    """Whom the node is linked to, by what they are to it."""
+    links = node.links.open
+    active = sum(link.ext is not None and link.ext.active for link in links)
+    plain = sum(link.ext is None for link in links)
+    return {
+        "active": active,
+        "passive": len(node.mesh.membership.passive),
+        "plain": plain,
+        "other": len(links) - active - plain,
+    }
+
+
+def _trees(node: Node) -> dict[str, int]:
+    """What the node is part of: for all origins together."""
+    eager, lazy = node.mesh.trees.counts()
+    return {"origins": len(node.mesh.trees), "eager links": eager, "lazy links": lazy}
+
+
 def _describe(link: Connection) -> str:
     direction = "to" if link.outgoing else "from"
+    ext = link.ext
+    kind = link.policy.name
+    if ext is not None:
+        kind += ", a neighbour" if ext.active else ", no neighbour"
+        if ext.rtt is not None:
+            kind += f", {1000 * ext.rtt:.0f} ms away"
     return (
-        f"{printable(link.id)} {direction} {link.owner.peer_name}, {link.policy.name}: "
+        f"{printable(link.id)} {direction} {link.owner.peer_name}, {kind}: "
         f"{link.frames} frames in, {link.duplicates} of them duplicates, "
-        f"{link.owner.outbox.size} bytes waiting" + (", slow" if link.owner.outbox.slow else "")
+        f"{link.owner.outbox.size} bytes waiting"
+        + (", slow" if link.owner.outbox.slow else "")
+        + (", told later" if link.congested else "")
     )

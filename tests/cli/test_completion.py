@@ -11,7 +11,7 @@ from typing import Any
 from py2p_twisted.cli import completion
 from tests.cli.members import MemberTestCase
 
-COMMANDS = ("demo", "node", "send", "listen", "chat", "completion")
+COMMANDS = ("demo", "node", "send", "listen", "chat", "simulate", "completion")
 
 
 class CompletionTests(MemberTestCase):

@@ -749,6 +749,224 @@ class EndTests(DialerCase):
         self.assertEqual(len(self.failures), 1)
 
 
+class VisitTests(DialerCase):
+    """Dials that other mechanisms decide on."""
+
+    HOME = ("10.0.1.1", 5)
+
+    def visit(self, address=HOME, ident=b"A"):
+        return self.dialer.visit(address, ident, self.now)
+
+    def test_a_visit_is_dialled_at_once_and_whoever_answers_will_do(self):
+        """The id says who should live there, not who has to."""
+        self.not_alone()
+        self.assertTrue(self.visit())
+        ((when, dial),) = self.dials
+        self.assertEqual((when, dial.address, dial.expected), (self.now, self.HOME, None))
+        self.join(b"Another", self.HOME, dial)
+        self.assertEqual((self.tokens, self.failures), ([], []))
+
+    def test_it_needs_no_need(self):
+        """The mechanism has its own reasons, however many links there are."""
+        self.build(max_outgoing=0)
+        self.not_alone()
+        self.assertTrue(self.visit())
+
+    def test_nobody_is_visited_who_is_connected(self):
+        """Known by its id, by its address, or by the address that was dialled."""
+        self.join(b"A", self.HOME)
+        self.assertFalse(self.visit(("10.0.1.2", 5), b"A"))
+        self.assertFalse(self.visit(self.HOME, b"B"))
+        self.dialer.seek_peer(("10.0.1.3", 5), b"C", self.now)
+        self.join(b"C", ("192.168.1.1", 9), self.last)
+        before = len(self.dials)
+        self.assertFalse(self.visit(("10.0.1.3", 5), b"D"))
+        self.assertEqual(len(self.dials), before)
+
+    def test_one_dial_of_an_address_at_a_time(self):
+        """Whoever wants it."""
+        self.dialer.connect(self.HOME, 1, self.now)
+        self.assertFalse(self.visit())
+        self.assertTrue(self.visit(("10.0.1.2", 5)))
+        self.assertFalse(self.visit(("10.0.1.2", 5)))
+
+    def test_at_most_four_dials_are_under_way(self):
+        """By whatever choice of ours."""
+        self.not_alone()
+        visited = [self.visit(address, b"%d" % number) for number, address in
+                   enumerate(addresses(6))]  # fmt: skip
+        self.assertEqual(visited, [True] * MOST_AT_ONCE + [False] * 2)
+        self.refuse(self.dials[0][1])
+        self.assertTrue(self.visit(("10.0.2.9", 5), b"9"))
+
+    def test_a_public_host_is_called_once_a_second(self):
+        """Whatever ports of it are named."""
+        self.not_alone()
+        self.assertTrue(self.visit(("8.8.8.8", 1), b"1"))
+        self.assertFalse(self.visit(("8.8.8.8", 2), b"2"))
+        self.now += 1.0
+        self.assertTrue(self.visit(("8.8.8.8", 2), b"2"))
+
+    def test_nobody_is_visited_whom_no_list_could_have_us_call(self):
+        """Addresses in views come from peers as well."""
+        for address in PoisonTests.UNWANTED:
+            self.assertFalse(self.visit(address), address)
+        self.assertEqual(self.dials, [])
+
+    def test_nobody_is_visited_after_the_end(self):
+        """The node is closing."""
+        self.dialer.stop(MeshClosed("closing"))
+        self.assertFalse(self.visit())
+
+    def test_who_refuses_a_visit_is_no_failure_of_anybody(self):
+        """Nor is it dialled again where no links are needed."""
+        self.build(max_outgoing=0)
+        self.not_alone()
+        self.visit()
+        self.refuse()
+        self.advance(3600)
+        self.assertEqual((len(self.dials), self.failures), (1, []))
+
+    def test_the_application_may_ask_for_who_is_being_visited(self):
+        """It gets the outcome of that dial, and the link is its own from then on."""
+        self.not_alone()
+        self.visit()
+        self.dialer.connect(self.HOME, 7, self.now)
+        self.assertEqual(len(self.dials), 1)
+        link = self.join(b"A", self.HOME, self.last)
+        self.assertEqual(self.tokens, [7])
+        self.assertTrue(self.dialer.is_pinned(link))
+
+    def test_visits_do_not_fill_the_book(self):
+        """The oldest that nobody has asked for give way."""
+        self.build(book_size=10)
+        self.not_alone()
+        self.dialer.pin(("10.0.9.9", 5), self.now)
+        self.advance(0)
+        self.refuse()
+        for number, address in enumerate(addresses(100)):
+            self.visit(address, b"%d" % number)
+            self.refuse()
+        self.assertLessEqual(len(self.dialer.known), 10)
+        self.assertIn(("10.0.9.9", 5), self.dialer.known)
+
+
+class MeshTests(DialerCase):
+    """What the membership asks about the book, and tells it."""
+
+    HOME = ("10.0.1.1", 5)
+
+    def asked_for(self, ident=b"A", address=HOME):
+        self.dialer.connect(address, 1, self.now)
+        return self.join(ident, address, self.last)
+
+    def test_pinned_is_what_the_application_asked_for(self):
+        """By `connect` that came true, or as a bootstrap address."""
+        self.assertTrue(self.dialer.is_pinned(self.asked_for()))
+        self.dialer.pin(("10.0.1.2", 5), self.now)
+        self.advance(0)
+        self.assertTrue(self.dialer.is_pinned(self.join(b"B", ("10.0.1.2", 5), self.last)))
+
+    def test_nothing_else_is_pinned(self):
+        """What we chose ourselves, and who dials us, whatever it says where it lives."""
+        self.dialer.pin(("10.0.1.2", 5), self.now)
+        self.dialer.seek_peer(self.HOME, b"A", self.now)
+        self.assertFalse(self.dialer.is_pinned(self.join(b"A", self.HOME, self.last)))
+        self.assertFalse(self.dialer.is_pinned(self.join(b"Liar", ("10.0.1.2", 5))))
+
+    def test_what_is_forgotten_is_pinned_no_more(self):
+        """The application has disconnected it."""
+        link = self.asked_for()
+        self.dialer.forget(self.HOME)
+        self.assertFalse(self.dialer.is_pinned(link))
+
+    def test_candidates_are_what_may_be_dialled(self):
+        """With the id of who lives there, if that is known; nobody who is being dialled."""
+        self.build(max_outgoing=0)
+        self.not_alone()
+        self.dialer.learned([(("10.0.1.2", 5), b"B"), (("10.0.1.3", 5), b"")], b"T", self.now)
+        self.dialer.connect(self.HOME, 1, self.now)
+        self.dialer.pin(("127.0.0.1", 5), self.now)  # the application may, the mesh may not
+        self.assertEqual(
+            self.dialer.candidates(),
+            [(("10.9.9.9", 1), b"Company"), (("10.0.1.2", 5), b"B"), (("10.0.1.3", 5), b"")],
+        )
+        self.refuse(self.dials[0][1])
+        self.assertIn((self.HOME, b""), self.dialer.candidates())
+
+    def lose(self, link, **options):
+        self.links.forget(link)
+        self.dialer.lost(link, self.now, **{"again": False, "full": True, **options})
+
+    def test_who_keeps_others_is_left_alone_for_a_quarter_of_an_hour(self):
+        """Also if the application has asked for it: the mesh serves it."""
+        for asked in (False, True):
+            self.build(max_outgoing=0)
+            self.not_alone()
+            if asked:
+                link = self.asked_for()
+            else:
+                self.dialer.visit(self.HOME, b"A", self.now)
+                link = self.join(b"A", self.HOME, self.last)
+            self.lose(link)
+            self.advance(LEARNED_PAUSE - 1)
+            self.assertEqual(len(self.dials), 1)
+            self.advance(2)
+            # Then for who asked, whether links are needed or not.
+            self.assertEqual(len(self.dials), 1 + asked)
+
+    def test_but_who_is_alone_comes_back_to_it(self):
+        """Within seconds, for ever."""
+        self.lose(self.asked_for())
+        times = self.refuse_all(60)[1:]
+        self.assertLess(times[0] - 1000.0, 3.0)
+        self.assertGreater(len(times), 15)
+
+    def test_it_is_no_loss_that_lengthens_the_back_off(self):
+        """Being full is no failure."""
+        self.not_alone()
+        for _ in range(20):
+            link = self.asked_for()
+            self.lose(link)
+        link = self.asked_for()
+        self.leave(link)
+        before = len(self.dials)
+        self.advance(1.0)
+        self.assertEqual(len(self.dials), before + 1)
+
+    def test_nothing_is_left_of_an_earlier_loss(self):
+        """It was being sought, came, and keeps others now."""
+        self.not_alone()
+        link = self.join(b"A", self.HOME)
+        self.leave(link)
+        link = self.join(b"A", self.HOME)
+        self.lose(link)
+        self.advance(60.0)
+        self.assertEqual(self.dials, [])
+
+    def test_a_pinned_address_under_another_name_is_left_alone_as_well(self):
+        """It is the same node."""
+        self.not_alone()
+        self.dialer.pin(("gate.example", 5), self.now)
+        self.advance(0)
+        link = self.join(b"A", ("192.168.7.7", 4444), self.last)
+        self.lose(link)
+        self.advance(LEARNED_PAUSE - 1)
+        self.assertEqual(len(self.dials), 1)
+        self.advance(20)
+        self.assertEqual(self.hosts[-1], "gate.example")
+
+    def test_a_dial_that_is_under_way_goes_on(self):
+        """Somebody asked for it meanwhile."""
+        self.not_alone()
+        link = self.join(b"A", self.HOME)
+        self.links.forget(link)
+        self.dialer.connect(self.HOME, 1, self.now)
+        self.dialer.lost(link, self.now, again=False, full=True)
+        self.join(b"A", self.HOME, self.last)
+        self.assertEqual(self.tokens, [1])
+
+
 events = st.lists(
     st.tuples(
         st.sampled_from(

@@ -5,6 +5,9 @@ import zlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import compression
+from py2p_twisted.core.extension import Kind, read_ids
+from py2p_twisted.core.seen import SHORT
+from tests.core.extended import Mesh, ext
 from tests.core.support import WALL, Solo, World, raw, unwrap, whisper
 
 
@@ -139,6 +142,167 @@ class OneNodeTests(SynchronousTestCase):
         solo.receive(old, raw(0, "in flight"))
         self.assertEqual(solo.effects.inbox, [("in flight",)])
         self.assertEqual(self.heard(solo, new), [])
+
+
+class HoldingTests(SynchronousTestCase):
+    """What is held for those who miss it."""
+
+    def held(self, node):
+        return [message.items[4] for message in node.mesh.recent.held.values()]
+
+    def test_whatever_was_sent_or_relayed_is_held(self):
+        """Of others and our own, to everybody or to one, large and small, once each."""
+        solo = Mesh()
+        ada = solo.peer(b"Ada")
+        solo.receive(ada, raw(0, "theirs") + raw(0, ["nested"]) + raw(0, "theirs"))
+        solo.broadcast("ours")
+        alone = solo.node.composer.compose(0, 0, ("to one",), solo.wall)
+        solo.node.send_to(ada, alone, solo.now)
+        self.assertEqual(self.held(solo.node), ["theirs", ["nested"], "ours", "to one"])
+        via = [message.via for message in solo.node.mesh.recent.held.values()]
+        self.assertEqual(via, [b"Ada", b"Ada", b"", b""])
+
+    def test_whispers_and_what_nobody_can_use_are_not(self):
+        """Nobody misses them."""
+        solo = Mesh()
+        ada = solo.peer(b"Ada")
+        solo.receive(ada, whisper(0, "psst") + raw(8) + raw(0, "old", time=WALL - 5000))
+        self.assertEqual(self.held(solo.node), [])
+
+    def test_frames_are_not_held_twice(self):
+        """Those who write them have them; what is kept is a message."""
+        solo = Mesh()
+        ada = solo.peer(b"Ada")
+        solo.peer(b"Ben")
+        solo.receive(ada, raw(0, "storm"))
+        solo.broadcast("ours")
+        frames = [message.frames for message in solo.node.mesh.recent.held.values()]
+        self.assertEqual(frames, [None, None])
+
+    def test_nothing_is_held_without_the_extension(self):
+        """Nobody could ask for it."""
+        solo = Solo()
+        ada = solo.peer(b"Ada")
+        solo.receive(ada, raw(0, "theirs"))
+        solo.broadcast("ours")
+        self.assertEqual(self.held(solo.node), [])
+
+
+class AnnouncingTests(SynchronousTestCase):
+    """What goes over which link, once trees have grown."""
+
+    def setUp(self):
+        self.solo = Mesh()
+        self.ada, self.ben, self.cyd = (
+            self.solo.neighbour(name) for name in (b"Ada", b"Ben", b"Cyd")
+        )
+        self.dan = self.solo.peer(b"Dan")
+
+    def heard(self, link):
+        return [payload[1] for payload in self.solo.effects.to(link, 0)]
+
+    def announced(self, link):
+        return [
+            ident for (field, *_) in self.solo.frames(link, Kind.IHAVE) for ident in read_ids(field)
+        ]
+
+    def prune(self, link, text, **options):
+        """A neighbour wants the messages of an origin announced."""
+        self.solo.receive(link, ext(Kind.PRUNE, raw(0, text, **options)[4 : 4 + SHORT]))
+
+    def ident(self, text, **options):
+        return raw(0, text, **options)[4 : 4 + SHORT]
+
+    def test_the_first_of_an_origin_is_flooded(self):
+        """To extended neighbours and plain ones."""
+        self.solo.receive(self.ada, raw(0, 1))
+        for link in (self.ben, self.cyd, self.dan):
+            self.assertEqual(self.heard(link), [1])
+        self.assertEqual(self.heard(self.ada), [])
+
+    def test_then_it_goes_along_its_tree(self):
+        """Announced where it was asked to; plain nodes always get it itself."""
+        self.solo.receive(self.ada, raw(0, 1))
+        self.prune(self.ben, 1)
+        self.solo.receive(self.ada, raw(0, 2))
+        self.solo.advance(0.021)
+        self.assertEqual(
+            [self.heard(link) for link in (self.ben, self.cyd, self.dan)], [[1], [1, 2], [1, 2]]
+        )
+        self.assertEqual(self.announced(self.ben), [self.ident(2)])
+        self.assertEqual(self.announced(self.cyd), [])
+
+    def test_each_origin_in_one_read_along_its_own(self):
+        """And in the order in which they came."""
+        self.solo.receive(self.ada, raw(0, 1))
+        self.prune(self.ben, 1)
+        self.solo.receive(
+            self.ada, raw(0, 2) + raw(0, 3, sender=b"Other") + raw(0, 4) + raw(0, 5, sender="Peer")
+        )
+        self.solo.advance(0.021)
+        self.assertEqual(self.heard(self.ben), [1, 3])
+        self.assertEqual(
+            self.announced(self.ben), [self.ident(2), self.ident(4), self.ident(5, sender="Peer")]
+        )
+        self.assertEqual(self.heard(self.cyd), [1, 2, 3, 4, 5])
+
+    def test_nothing_is_announced_to_who_has_brought_it(self):
+        """What others bring still is, until it asks for it."""
+        self.solo.receive(self.ada, raw(0, 1))
+        self.prune(self.ben, 1)
+        self.solo.receive(self.ben, raw(0, 2))
+        self.solo.receive(self.ada, raw(0, 3))
+        self.solo.advance(0.021)
+        self.assertEqual((self.announced(self.ben), self.heard(self.ben)), ([self.ident(3)], [1]))
+
+    def test_our_own_have_a_tree_as_well(self):
+        """We are an origin like others."""
+        first = self.solo.broadcast(1)
+        self.solo.receive(self.ben, ext(Kind.PRUNE, first.id[:SHORT]))
+        second = self.solo.broadcast(2)
+        self.solo.advance(0.021)
+        self.assertEqual((self.heard(self.ben), self.heard(self.cyd)), ([1], [1, 2]))
+        self.assertEqual(self.announced(self.ben), [second.id[:SHORT]])
+
+    def test_who_brings_a_copy_is_pruned_once_a_read(self):
+        """Plain nodes never: they would not understand."""
+        self.solo.receive(self.ada, raw(0, 1) + raw(0, 2))
+        self.solo.receive(self.ben, raw(0, 1) + raw(0, 2))
+        self.solo.receive(self.dan, raw(0, 1))
+        self.assertEqual(self.solo.frames(self.ben, Kind.PRUNE), [(self.ident(1),)])
+        self.assertEqual([kind for kind, *_ in self.solo.frames(self.dan)], [Kind.HELLO])
+
+    def test_what_is_withheld_from_a_congested_neighbour_is_told_of_later(self):
+        """By a digest, when it keeps up; others are not concerned."""
+        digests = [len(self.solo.frames(link, Kind.DIGEST)) for link in (self.ben, self.cyd)]
+        self.ben.congested = True
+        self.solo.receive(self.ada, raw(0, 1))
+        self.assertEqual((self.heard(self.ben), self.heard(self.cyd)), ([], [1]))
+        self.ben.congested = False
+        self.solo.note(self.solo.node.drained(self.ben, self.solo.now, self.solo.wall))
+        after = [self.solo.frames(link, Kind.DIGEST) for link in (self.ben, self.cyd)]
+        self.assertEqual([len(each) for each in after], [digests[0] + 1, digests[1]])
+        self.assertEqual(after[0][-1][2], 1)
+        self.solo.note(self.solo.node.drained(self.ben, self.solo.now, self.solo.wall))
+        self.assertEqual(len(self.solo.frames(self.ben, Kind.DIGEST)), digests[0] + 1)
+
+    def test_so_is_what_comes_in_the_read_that_makes_it_congested(self):
+        """The first message fills its queue, and the second is of another origin."""
+        self.solo.receive(self.ada, raw(0, 0))
+        self.prune(self.ada, 0)  # there is a tree, so origins go one by one
+        relay = self.solo.effects.relay
+
+        def fill(messages, links):
+            relay(messages, links)
+            if self.ben in links:
+                self.ben.congested = True
+
+        self.patch(self.solo.effects, "relay", fill)
+        self.solo.receive(self.ada, raw(0, 1) + raw(0, 2, sender=b"Other"))
+        self.solo.advance(0.021)
+        self.assertEqual(self.heard(self.ben), [0, 1])
+        self.assertEqual(self.announced(self.ben), [])
+        self.assertTrue(self.ben.ext.behind)
 
 
 class UnsentTests(SynchronousTestCase):

@@ -1258,7 +1258,7 @@ class RoutingTests(SynchronousTestCase):
         """Names without a use, numbers of its own, and what is no number."""
         solo = Solo()
         ada = solo.peer(b"Ada")
-        for sub in (0, 2, 3, 6, 11, 16, 0x20, 0x30, 1000, -1, "text", None, 7.0):
+        for sub in (0, 2, 3, 6, 11, 16, 0x20, 0x30, 1000, -1, "text", None, 7.5):
             solo.receive(ada, raw(sub, "x"))
             self.assertEqual(solo.effects.delivered[-1][0].payload, (sub, "x"))
         self.assertEqual(len(solo.effects.delivered), 13)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from twisted.trial.unittest import SynchronousTestCase
 
-from py2p_twisted.core.seen import SeenCache
+from py2p_twisted.core.seen import SHORT, SeenCache
 
 
 class SeenCacheTests(SynchronousTestCase):
@@ -83,10 +83,29 @@ class SeenCacheTests(SynchronousTestCase):
     def test_the_set_is_the_same_for_life(self):
         """The hot path keeps the set itself, so it must never be replaced."""
         seen = SeenCache(window=1.0, capacity=2)
-        ids = seen.ids
+        ids, shorts = seen.ids, seen.shorts
         for second in range(50):
             seen.add(b"%d" % second, float(second))
         self.assertIs(seen.ids, ids)
+        self.assertIs(seen.shorts, shorts)
+
+    def test_short_ids_come_and_go_with_the_ids(self):
+        """As mesh-ext knows them: by whatever way an id comes, and whyever it goes."""
+        idents = [b"%016d" % number + b"x" * 16 for number in range(10)]
+        seen = SeenCache(window=64.0, capacity=4)
+        seen.add(idents[0], 0.0)
+        self.assertEqual(seen.shorts, {idents[0][:SHORT]})
+        seen.ids.update(idents[1:3])
+        seen.added(idents[1:3], 0.0)
+        self.assertEqual(seen.shorts, {ident[:SHORT] for ident in idents[:3]})
+        for ident in idents[3:]:
+            seen.add(ident, 1.0)
+        self.assertEqual(seen.shorts, {ident[:SHORT] for ident in seen.ids})
+        self.assertNotIn(idents[0][:SHORT], seen.shorts)
+        seen.add(b"late" * 8, 1000.0)
+        seen.add(b"last" * 8, 2000.0)
+        self.assertEqual(seen.shorts, {ident[:SHORT] for ident in seen.ids})
+        self.assertNotIn(idents[-1][:SHORT], seen.shorts)
 
 
 class SeenCacheModel(RuleBasedStateMachine):
@@ -120,6 +139,7 @@ class SeenCacheModel(RuleBasedStateMachine):
     def is_bounded(self):
         if hasattr(self, "seen"):
             assert len(self.seen) <= self.capacity
+            assert self.seen.shorts == {ident[:SHORT] for ident in self.seen.ids}
             assert self.seen.ids <= {name for _, name in self.arrivals}
 
     @invariant()

@@ -1,5 +1,7 @@
 """Tests of `py2p_twisted.core.settings`."""
 
+from dataclasses import fields
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core.settings import Settings
@@ -47,3 +49,68 @@ class SettingsTests(SynchronousTestCase):
         """A running node's limits stay what its status shows."""
         with self.assertRaises(AttributeError):
             Settings().max_outgoing = 5
+
+    def test_the_defaults_are_those_of_the_design(self):
+        """Source: docs/protocol/mesh-ext.rst, "Parameters"."""
+        settings = Settings()
+        expected = {
+            "extensions": True, "active_view": 5, "passive_view": 30, "join_walk": 6,
+            "passive_walk": 3, "shuffle_interval": 30.0, "shuffle_active": 3,
+            "shuffle_passive": 4, "probe_interval": 20.0, "ping_interval": 2.0,
+            "dead_after": 6.0, "retention": 600.0, "retention_messages": 20_000,
+            "retention_bytes": 64 * 1024 * 1024, "announce_delay": 0.02, "announce_batch": 64,
+            "graft_timeout": 0.3, "repair_timeout": 0.2, "missing_per_peer": 5000,
+            "shepherd_interval": 10.0, "tree_messages": 256, "tree_age": 300.0,
+            "tree_origins": 4096, "book_size": 512,
+        }  # fmt: skip
+        self.assertEqual({name: getattr(settings, name) for name in expected}, expected)
+
+    def test_every_setting_is_checked(self):
+        """Text, truth values, negative numbers and NaN are none, whatever its name."""
+        for item in fields(Settings):
+            wrong = ("5", None, -1, float("nan"), [], 1 if item.name == "extensions" else True)
+            for value in wrong:
+                error = self.assertRaises(BadArgument, Settings, **{item.name: value})
+                self.assertIn(item.name, str(error))
+
+    def test_what_is_counted_in_the_mesh_is_a_whole_number(self):
+        """Half a neighbour is none."""
+        for name in (
+            "active_view", "passive_view", "join_walk", "passive_walk", "shuffle_active",
+            "shuffle_passive", "retention_messages", "retention_bytes", "tree_origins",
+            "tree_messages", "announce_batch", "missing_per_peer", "routed_replies",
+        ):  # fmt: skip
+            error = self.assertRaises(BadArgument, Settings, **{name: 2.5})
+            self.assertIn(name, str(error))
+
+    def test_what_would_stop_the_mesh_cannot_be_zero(self):
+        """Or have it wake up without end."""
+        for name in (
+            "active_view", "announce_batch", "tree_messages", "shuffle_interval",
+            "probe_interval", "ping_interval", "dead_after", "graft_timeout", "repair_timeout",
+        ):  # fmt: skip
+            error = self.assertRaises(BadArgument, Settings, **{name: 0})
+            self.assertIn(name, str(error))
+
+    def test_a_node_with_nothing_kept_or_asked_is_possible(self):
+        """These may be zero."""
+        for name in ("passive_view", "passive_walk", "retention", "routed_replies"):
+            self.assertEqual(getattr(Settings(**{name: 0}), name), 0)
+
+    def test_the_shepherd_does_not_wake_up_without_end(self):
+        """Its interval is more than zero."""
+        self.assertRaises(BadArgument, Settings, shepherd_interval=0)
+
+    def test_nobody_is_given_up_before_it_is_asked(self):
+        """Patience is more than the interval of questions."""
+        for ping, dead in ((2, 2), (6, 2), (2, 1.9)):
+            error = self.assertRaises(BadArgument, Settings, ping_interval=ping, dead_after=dead)
+            self.assertIn("dead_after", str(error))
+        self.assertEqual(Settings(ping_interval=1, dead_after=2.5).dead_after, 2.5)
+
+    def test_extensions_can_be_switched_off(self):
+        """And only on or off."""
+        self.assertFalse(Settings(extensions=False).extensions)
+        for value in (0, 1, "no", None):
+            error = self.assertRaises(BadArgument, Settings, extensions=value)
+            self.assertIn("extensions", str(error))

@@ -329,7 +329,9 @@ class MistakeTests(ConfigurationTestCase):
             ("limits = 3", "[limits]"),
             ("limits = [1]", "[limits]"),
             ('[limits]\nmax_outgoing = "3"', "max_outgoing: expected a number"),
-            ("[limits]\nmax_outgoing = true", "max_outgoing: expected a number"),
+            ("[limits]\nmax_outgoing = true", "max_outgoing: expected a whole number"),
+            ("[limits]\nextensions = 2", "extensions: expected yes or no"),
+            ('[limits]\nextensions = "no"', "extensions: expected a number"),
             ("[limits]\nmax_outgoing = -1", "zero or more"),
             ("[limits]\nseen_window = nan", "zero or more"),
             ("[limits]\nseen_capacity = 1", "4096 at least"),
@@ -347,7 +349,7 @@ class MistakeTests(ConfigurationTestCase):
 
     def test_limits_keep_to_one_line(self) -> None:
         """A limit's name with a line break in it does not break the line."""
-        self.assertIn("expected a number", self.error_in_file('[limits]\n"a\\nb" = true'))
+        self.assertIn("expected a number", self.error_in_file('[limits]\n"a\\nb" = "x"'))
 
     def test_unknown_limits_on_the_command_line(self) -> None:
         """They are answered with the closest one as well."""

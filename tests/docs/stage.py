@@ -245,8 +245,8 @@ def _sockets(world: StageWorld) -> type[mesh.mesh_socket]:
         def connect(self, *args: Any, **options: Any) -> Any:
             return self._turning(super().connect(*args, **options))
 
-        def reply_to(self, *args: Any, **options: Any) -> Any:
-            return self._turning(super().reply_to(*args, **options))
+        def _reply_to(self, *args: Any, **options: Any) -> Any:
+            return self._turning(super()._reply_to(*args, **options))
 
         def _turning(self, pending: Any) -> Any:
             if not pending.done():

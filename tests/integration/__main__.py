@@ -1,12 +1,13 @@
 """
-Run the integration tests: ``python -m tests.integration [--require-reference] [NAME...]``.
+Run the integration tests: ``python -m tests.integration [--require-...] [NAME...]``.
 
 Without names every ``*_check.py`` of this folder runs. A name is a module's, with or without its
 ``_check``, and may go on to a class or a test: ``reference``, ``reference_check.PlainTests``,
 ``reference.PlainTests.test_whisper_is_not_relayed``.
 
-Tests that need the original py2p skip when it is not installed. A build that has just installed
-it wants to hear about that instead: ``--require-reference`` makes a missing original an error.
+Tests that need the original py2p, network namespaces, or faketime skip where these are missing. A
+build that has just installed them wants to hear about that instead: ``--require-reference``,
+``--require-namespaces`` and ``--require-faketime`` make what is missing an error.
 
 The exit status is trial's: 0 when nothing failed.
 """
@@ -15,6 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from tests.integration.clocks import FaketimeMissing, find_faketime
+from tests.integration.namespaces import NamespacesMissing, find_namespaces
 from tests.integration.reference import ReferenceMissing, find_reference
 
 _SUFFIX = "_check"
@@ -54,6 +57,13 @@ def main(arguments: list[str]) -> None:
         action="store_true",
         help="fail, instead of skipping, when the original py2p is missing",
     )
+    for option, what in (
+        ("--require-namespaces", "no network namespaces can be made"),
+        ("--require-faketime", "faketime is missing"),
+    ):
+        parser.add_argument(
+            option, action="store_true", help=f"fail, instead of skipping, when {what}"
+        )
     options = parser.parse_args(arguments)
 
     modules = available()
@@ -61,7 +71,11 @@ def main(arguments: list[str]) -> None:
         targets = [qualified(name, modules) for name in options.names or modules]
         if options.require_reference:
             find_reference()
-    except (ValueError, ReferenceMissing) as error:
+        if options.require_namespaces:
+            find_namespaces()
+        if options.require_faketime:
+            find_faketime()
+    except (ValueError, ReferenceMissing, NamespacesMissing, FaketimeMissing) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
     # Imported only now: --help and the messages above should not need Twisted.

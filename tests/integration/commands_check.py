@@ -1686,7 +1686,7 @@ class NodeTests(CommandsTestCase):
 class CompletionTests(CommandsTestCase):
     """``py2p completion``."""
 
-    COMMANDS = ("demo", "node", "send", "listen", "chat", "completion")
+    COMMANDS = ("demo", "node", "send", "listen", "chat", "simulate", "completion")
 
     def script(self, shell: str) -> str:
         try:

@@ -445,7 +445,8 @@ class ListenNowhereTests(SynchronousTestCase):
         self.join(member, "ben")
         member.send("who?")
         mesh.settle()
-        answering = mesh["ada"].received[0].reply("me")
+        # Not as an answer, which would find its way back.
+        answering = mesh["ada"].service.reply_to(member.id, ("me",))
         mesh.advance(30)
         self.failureResultOf(answering, ReplyFailed)
         sub_flags = [payload[0] for payload in told]

@@ -4,7 +4,7 @@ What the book takes from the code: a Sphinx extension.
 =================  ==================================================================
 ``commands``       the reference of the commands, from their parsers
 ``configuration``  the keys of a node's file
-``tables``         the table of states, the words for what goes wrong, the limits
+``tables``         the table of states, the words for what goes wrong, limits, parameters
 ``rst``            pieces of reStructuredText
 ``names``          which names there are, so that `Name` in a docstring can be checked
 ``directives``     the same for Sphinx: the only module here that needs it

@@ -92,9 +92,29 @@ class ConfigurationLimits(FromCode):
         rows = [("limit", "default", "what it is")]
         for limit in tables.limits(limits()):
             named = [f"``{name}``" for name in limit.defaults]
-            values = [f"{value:g}" for value in limit.defaults.values()]
+            values = [tables.in_file(value) for value in limit.defaults.values()]
             rows.append((rst.below(named), rst.below(values), limit.meaning))
         return rst.table(rows, "30 15 55")
+
+
+class Parameters(FromCode):
+    """
+    ``.. parameters:: setting``: numbers of the code, and why they are what they are.
+
+    The content says ``name | unit | reason | source`` of each. With an argument, no setting from
+    that one on may be left out.
+    """
+
+    optional_arguments = 1
+    has_content = True
+    sources = ("core/*.py", "daemon/options.py")
+
+    def lines(self) -> list[str]:
+        """A row for each."""
+        rows = [("name", "value", "why", "source")]
+        for name, value, reason, source in tables.parameters(self.content, *self.arguments):
+            rows.append((f"``{name.rpartition('.')[2]}``", value, reason, source))
+        return rst.table(rows, "22 15 45 18", name="parameters")
 
 
 class Reasons(FromCode):
@@ -210,6 +230,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("configuration-keys", ConfigurationKeys)
     app.add_directive("configuration-limits", ConfigurationLimits)
     app.add_directive("exceptions", Exceptions)
+    app.add_directive("parameters", Parameters)
     app.add_directive("reasons", Reasons)
     app.add_directive("state-table", StateTable)
     app.add_config_value("given_classes", [], "env", list)

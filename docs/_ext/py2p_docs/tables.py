@@ -4,14 +4,17 @@ Tables of the book that are read off the code.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from py2p_twisted import errors
 from py2p_twisted.core.connection import TRANSITIONS, Kind
 from py2p_twisted.core.settings import Settings
+from py2p_twisted.daemon.options import show_size
 
 # --- states -------------------------------------------------------------------------------
 
@@ -84,6 +87,11 @@ class Limit:
     meaning: str
 
 
+def in_file(value: float) -> str:
+    """A limit as it would be written into a node's file."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
 _COMMENT = re.compile(r" +#: ?(.*)")
 _SETTING = re.compile(r" +(\w+): \w+ = ")
 
@@ -103,3 +111,57 @@ def limits(names: Collection[str]) -> list[Limit]:
             if setting[1] in names:
                 found[-1].defaults[setting[1]] = getattr(defaults, setting[1])
     return [limit for limit in found if limit.defaults]
+
+
+# --- parameters ---------------------------------------------------------------------------
+
+
+def parameter(name: str) -> Any:
+    """
+    What the code says that a number is.
+
+    :param name: a setting; or a constant, with its module in front: ``core.repair.WINDOW``.
+    :raises AttributeError: there is no such.
+    """
+    module, _, constant = name.rpartition(".")
+    if not module:
+        return getattr(Settings(), name)
+    return getattr(importlib.import_module(f"py2p_twisted.{module}"), constant)
+
+
+def with_unit(value: Any, unit: str) -> str:
+    """
+    A number, or several, as people write it.
+
+    :param unit: what stands behind it, or a pattern such as ``{} to {} s``; ``bytes`` are
+        written as KiB and MiB.
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if unit == "bytes":
+        return show_size(value)
+    values = [f"{one:,}" if isinstance(one, int) else f"{one:g}" for one in _several(value)]
+    return unit.format(*values) if "{" in unit else f"{values[0]} {unit}".strip()
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def parameters(lines: Sequence[str], first: str = "") -> list[tuple[str, str, str, str]]:
+    """
+    Rows of a table of numbers: what they are called, what they are, why, and who says so.
+
+    :param lines: ``name | unit | reason | source`` for each; an indented line goes on.
+    :param first: a setting: it and all that stand behind it in the code have to be there.
+    :raises LookupError: one is not.
+    """
+    rows = []
+    for item in re.split(r"\n(?=\S)", "\n".join(lines).strip()):
+        name, unit, reason, source = (" ".join(cell.split()) for cell in item.split("|"))
+        rows.append((name, with_unit(parameter(name), unit), reason, source))
+    names = [item.name for item in fields(Settings)]
+    missing = set(names[names.index(first) :] if first else ()) - {row[0] for row in rows}
+    if missing:
+        raise LookupError(f"nothing is said about {', '.join(sorted(missing))}")
+    return rows

@@ -1,0 +1,3 @@
+"""
+Programs that `delivery_check` runs as nodes.
+"""

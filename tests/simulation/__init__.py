@@ -1,0 +1,1 @@
+"""Tests of `py2p_twisted.simulation`."""

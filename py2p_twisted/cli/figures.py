@@ -174,7 +174,7 @@ class Results:
         kept = f"mesh-ext: {missing} of {owed} missing, {many(violations, 'violation')}"
         if not mesh:
             kept = "plain flooding promises nothing"
-        return f"verdict: {word} in {duration(self.wall)}; {kept}"
+        return f"verdict: {word} in {self.wall:.0f} s; {kept}"
 
 
 # --- texts ---------------------------------------------------------------------------------------
@@ -495,7 +495,7 @@ def _latency(results: Results) -> Goal | None:
     ours, theirs = max(pairs, key=lambda pair: pair[0] / pair[1])
     return Goal(
         "G4",
-        "steady: p99 <= 1.25 x that of flooding it",
+        "steady: p99 <= 1.25 x flood's on its overlay",
         f"{ours / theirs:.2f} x ({ours:.2f} s, {theirs:.2f} s)",
         ours <= 1.25 * theirs,
     )

@@ -357,12 +357,9 @@ def observe(sim: Simulation) -> Facts:
                 noticed = max(noticed or 0.0, when - lost[other])
             if not peers[index]:
                 since.setdefault(index, when)
-        elif what in ("killed", "power loss", "left"):
-            # Who is gone is nobody's neighbour, and not alone.
-            since.pop(index, None)
-            if what == "power loss":
-                lost[index] = when
-                noticed = noticed or 0.0
+        elif what == "power loss":
+            lost[index] = when
+            noticed = noticed or 0.0
     here = {machine.index for machine in ours}
     alone += [sim.now - when for index, when in since.items() if index in here]
     for index in here:

@@ -204,7 +204,7 @@ class Process:
 
 
 @asynccontextmanager
-async def _process(case: Case, role: str, *task: str) -> AsyncIterator[Process]:
+async def start(case: Case, role: str, *task: str) -> AsyncIterator[Process]:
     """Start a worker, and see it end."""
     with tempfile.TemporaryFile() as diagnostics:
         process = await asyncio.create_subprocess_exec(
@@ -235,9 +235,9 @@ async def transfer(
     :raises TransferFailed: not every message arrived, once each.
     """
     task = ("--size", str(size), "--count", str(count), "--window", str(window))
-    async with _process(case, "receive", *task) as receiver:
+    async with start(case, "receive", *task) as receiver:
         port = (await receiver.hear("ready"))["port"]
-        async with _process(case, "send", *task, "--port", str(port)) as sender:
+        async with start(case, "send", *task, "--port", str(port)) as sender:
             await sender.hear("ready")
             receiver.tell("go")
             await receiver.hear("started")

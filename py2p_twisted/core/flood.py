@@ -27,7 +27,7 @@ from py2p_twisted.core.message import Message
 from py2p_twisted.core.outgoing import OwnBroadcasts
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.repair import Repair
-from py2p_twisted.core.seen import SeenCache
+from py2p_twisted.core.seen import SHORT, SeenCache
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.trees import Trees
 
@@ -114,9 +114,14 @@ class Flood:
         if self._settings.extensions:
             self._recent.hold(messages, came_from.id if came_from is not None else b"", now)
             if self._repair.missing and came_from is not None:
-                for message in messages:
-                    self._repair.obtained(message, came_from, now)
-        if not len(trees):
+                obtained = self._repair.obtained
+                late = [message for message in messages if obtained(message, came_from, now)]
+                if late:
+                    self._catch_up(late, came_from, now)
+                    messages = [message for message in messages if message not in late]
+        if not messages:
+            pass
+        elif not len(trees):
             self._to(trees.targets, messages, came_from)
         elif len(messages) == 1:
             self._by_tree(messages[0].items[1], messages, came_from, now)
@@ -132,6 +137,25 @@ class Flood:
             for message in messages:
                 message.frames = None
 
+    def _catch_up(self, late: Sequence[Message], came_from: Connection, now: float) -> None:
+        """
+        Pass on what a digest has brought.
+
+        Usually it is we who had missed it, such as a newcomer what was said before it came; if
+        it is all on our side, those who hear of it will ask. So without a tree it is announced,
+        and not flooded.
+        """
+        for message in late:
+            if self._trees.knows(message.items[1]):
+                self._by_tree(message.items[1], (message,), came_from, now)
+            else:
+                others = [link for link in self._trees.targets if link is not came_from]
+                self._to([link for link in others if link.ext is None], (message,), None)
+                self._trees.announce(
+                    (message,), [link for link in others if link.ext is not None], now
+                )
+            message.frames = None
+
     def _by_tree(
         self,
         origin: bytes | str,
@@ -139,7 +163,8 @@ class Flood:
         came_from: Connection | None,
         now: float,
     ) -> None:
-        eager, announced = self._trees.routes(origin, len(messages), came_from, now)
+        latest = messages[-1].id[:SHORT]
+        eager, announced = self._trees.routes(origin, len(messages), came_from, now, latest)
         self._to(eager, messages, came_from)
         if announced:
             others = [link for link in announced if link is not came_from]

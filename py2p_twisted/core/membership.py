@@ -625,7 +625,6 @@ class Membership:
             self._probe_on(peer, Wish.ANY)
         elif peer.wish is Wish.REFILL and not peer.link.outgoing:
             # It came for something else, and may still do that.
-            self._deactivated(peer.link)
             self._idle(peer)
         else:
             self._forget(peer.link)

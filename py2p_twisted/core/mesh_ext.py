@@ -210,6 +210,9 @@ class MeshExtension:
         if kind in _OF_MEMBERSHIP:
             self.counters["membership frames"] += 1
             self.membership.received(link, Kind(kind), fields, now)
+            if kind == Kind.NEIGHBOR_NO and link.ext.asking:
+                link.ext.asking = False
+                self.trees.relinked()
             return
         handle = _HANDLERS.get(kind)
         if handle is None:

@@ -110,7 +110,7 @@ class RecentMessages:
             message.via = via
             if len(body) > _LARGE:
                 # What the application makes of it, it keeps or drops.
-                message = Message(message.id, message.body, message.items[:4])  # noqa: PLW2901
+                message = Message(message.id, message.body, message.items[:4])
                 message.via = via
             held[short] = message
             # As `message.weigh` does it, without a call for each.

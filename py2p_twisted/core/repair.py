@@ -170,12 +170,17 @@ class Repair:
             delay = self._settings.repair_timeout if digest else self.timeout
             self._timers.at(now + delay, partial(self._due, fresh))
 
-    def obtained(self, message: Message, link: Connection, now: float) -> None:
-        """A message has come that may have been missing. It is held already."""
+    def obtained(self, message: Message, link: Connection, now: float) -> bool:
+        """
+        A message has come that may have been missing. It is held already.
+
+        :return: whether we had to ask for it because of a digest: it is of an earlier time, and
+            others will have it.
+        """
         short = message.id[:SHORT]
         entry = self.missing.pop(short, None)
         if entry is None:
-            return
+            return False
         self._now = now
         asked = entry.asked
         if asked is link:
@@ -193,6 +198,7 @@ class Repair:
                     self._proved(link)
                 elif not entry.digest:
                     self._trees.branch(message.items[1], link)
+        return entry.digest and asked is link
 
     def not_held(self, link: Connection, shorts: Sequence[bytes], now: float) -> None:
         """A neighbour has been asked for messages that it does not have any more."""

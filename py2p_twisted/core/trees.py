@@ -57,15 +57,17 @@ class Tree:
 
     :ivar lazy: links over which they are merely announced.
     :ivar told: neighbours that were told to merely announce them to us, and when.
+    :ivar latest: the short id of a late message, by which neighbours know which tree is meant.
     :ivar eager: the links over which they are sent.
     :ivar announced: those of ``lazy`` that are there.
     """
 
-    __slots__ = ("announced", "born", "count", "eager", "lazy", "made", "told")
+    __slots__ = ("announced", "born", "count", "eager", "latest", "lazy", "made", "told")
 
     def __init__(self, now: float) -> None:
         self.lazy: set[Connection] = set()
         self.told: dict[Connection, float] = {}
+        self.latest = b""
         self.eager: Some = ()
         self.announced: Some = ()
         #: Of which version of the links these two are.
@@ -114,6 +116,10 @@ class Trees:
     def __len__(self) -> int:
         return len(self._trees)
 
+    def knows(self, origin: bytes | str) -> bool:
+        """Whether there is a tree of an origin."""
+        return as_bytes(origin) in self._trees
+
     @property
     def pending(self) -> int:
         """Announcements that wait for others to go with."""
@@ -154,6 +160,8 @@ class Trees:
         if any(other.ext and other.ext.active for other in self._links.open if other is not link):
             for tree in self._trees.values():
                 tree.lazy.add(link)
+                # The other end does the same, unless it is a newcomer, and says so.
+                tree.told.setdefault(link, float("-inf"))
         else:
             self._eager_for_all(link)
             self._send(link, Kind.GRAFT, b"", 2)
@@ -161,11 +169,35 @@ class Trees:
 
     def gone(self, link: Connection) -> None:
         """A link has left the active view, or has ended."""
+        orphaned = [tree for tree in self._trees.values() if tree.told and link not in tree.told]
         for tree in self._trees.values():
             tree.lazy.discard(link)
             tree.told.pop(link, None)
         self._announcing.pop(link, None)
         self.relinked()
+        self._adopt(orphaned)
+
+    def _adopt(self, trees: Sequence[Tree]) -> None:
+        """
+        Find new bringers for trees that have lost theirs, before their next message is missed.
+
+        Those are asked first to which we do not send these messages ourselves: they are less
+        likely to wait for ours.
+        """
+        asked: dict[Connection, list[bytes]] = {}
+        neighbours = [link for link in self.targets if link.ext is not None and link.ext.active]
+        for tree in trees:
+            if not tree.latest or any(link not in tree.told for link in neighbours):
+                continue
+            others = [link for link in neighbours if link in tree.lazy] or neighbours
+            if others:
+                chosen = min(others, key=lambda link: tree.told[link])
+                del tree.told[chosen]
+                asked.setdefault(chosen, []).append(tree.latest)
+        for link, shorts in asked.items():
+            self._counters["adoptions"] += len(shorts)
+            for start in range(0, len(shorts), PAGE):
+                self._send(link, Kind.GRAFT, write_ids(shorts[start : start + PAGE]), 2)
 
     def _eager_for_all(self, link: Connection) -> None:
         for tree in self._trees.values():
@@ -175,13 +207,19 @@ class Trees:
     # --- messages ---------------------------------------------------------------------
 
     def routes(
-        self, origin: bytes | str, count: int, came_by: Connection | None, now: float
+        self,
+        origin: bytes | str,
+        count: int,
+        came_by: Connection | None,
+        now: float,
+        latest: bytes = b"",
     ) -> tuple[Some, Some]:
         """
         Where new messages of an origin go.
 
         :param count: how many there are.
         :param came_by: the link that brought them, which becomes, or stays, a branch.
+        :param latest: the short id of one of them.
         :return: links that get them, and links over which they are announced; ``came_by`` may
             be among them.
         """
@@ -189,6 +227,7 @@ class Trees:
         if tree is None:
             return self.targets, ()
         tree.count += count
+        tree.latest = latest
         settings, age = self._settings, now - tree.born
         if age > settings.tree_rest and (
             tree.count > settings.tree_messages or age > settings.tree_age
@@ -257,8 +296,10 @@ class Trees:
             tree = self._tree(origin, now)
             if message.via:
                 first = self._links.table.get(message.via)
-                if first is None or first in tree.told:
-                    continue  # what brought it sooner is gone, or was merely under way
+                if first is None or first in tree.told or first.ext is None or not first.ext.active:
+                    # What brought it sooner is gone, was merely under way, or is no neighbour: a
+                    # link that was made for a look would cut us off when it ends.
+                    continue
             done.add(origin)
             if now - tree.told.get(link, float("-inf")) > UNDER_WAY:
                 tree.told[link] = now

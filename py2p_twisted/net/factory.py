@@ -58,9 +58,11 @@ from py2p_twisted.errors import (
     MeshClosed,
     MeshError,
     NetworkMismatch,
+    ProbeEnded,
     SelfConnection,
     TooManyPeers,
     Unreachable,
+    ViewFull,
 )
 from py2p_twisted.net.flow import TURN, Pace, SendQueue
 from py2p_twisted.net.protocol import (
@@ -72,6 +74,9 @@ from py2p_twisted.net.protocol import (
 from py2p_twisted.net.reports import Reports, printable, reason_of
 
 _log = Logger(namespace="py2p_twisted.net")
+
+#: Ends of links that are nobody's failure: somebody wants it so, or others are kept instead.
+_NO_FAILURES = (Disconnected, ProbeEnded, ViewFull)
 
 
 class Application:
@@ -538,7 +543,7 @@ class MeshFactory(Factory):
                 event="alone", network=self.network.name,
             )  # fmt: skip
         self.application.peer_left(link, error, action.last)
-        if isinstance(error, LinkError) and not isinstance(error, Disconnected):
+        if isinstance(error, LinkError) and not isinstance(error, _NO_FAILURES):
             self.application.link_failed(error, link.owner.peer_name)
 
     def _do_replaced(self, action: Replaced) -> None:

@@ -304,6 +304,28 @@ class AnnouncingTests(SynchronousTestCase):
         self.assertEqual(self.announced(self.ben), [])
         self.assertTrue(self.ben.ext.behind)
 
+    def test_what_a_digest_has_brought_is_announced(self):
+        """It is we who had missed it, most likely; plain nodes get it as ever."""
+        self.solo.receive(self.ada, ext(Kind.DIGEST_IDS, self.ident(5)))
+        self.solo.advance(0.5)
+        self.solo.receive(self.ada, raw(0, 5))
+        self.solo.advance(0.1)
+        self.assertEqual([self.heard(link) for link in (self.ben, self.cyd)], [[], []])
+        self.assertEqual(self.announced(self.ben), [self.ident(5)])
+        self.assertEqual(self.announced(self.cyd), [self.ident(5)])
+        self.assertEqual(self.heard(self.dan), [5])
+        self.assertEqual(self.solo.effects.inbox, [(5,)])
+
+    def test_unless_its_origin_has_a_tree(self):
+        """Along which it costs nothing: half of the mesh may have missed it with us."""
+        self.solo.receive(self.ada, raw(0, 1))
+        self.prune(self.cyd, 1)
+        self.solo.receive(self.ada, ext(Kind.DIGEST_IDS, self.ident(5)))
+        self.solo.advance(0.5)
+        self.solo.receive(self.ada, raw(0, 5))
+        self.assertEqual(self.heard(self.ben), [1, 5])
+        self.assertEqual(self.heard(self.cyd), [1])
+
 
 class UnsentTests(SynchronousTestCase):
     def test_what_was_sent_before_there_was_a_peer_reaches_the_first(self):

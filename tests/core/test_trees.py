@@ -189,6 +189,83 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(bench.routes("Origin")[1], {b"A"})
 
 
+class BringerTests(SynchronousTestCase):
+    """Whoever is told to announce must not have been the last one to bring."""
+
+    def copy(self, bench, first, second, number=0):
+        """A message comes by one link, and then by another."""
+        one = message(number)
+        bench.recent.hold([one], first, bench.now)
+        bench.routes(came_by=bench[first])
+        bench.trees.repeated(bench[second], [one.id], bench.now)
+        return short_of(one)
+
+    def test_nobody_is_told_because_of_a_link_that_is_no_neighbour(self):
+        """A probe that was faster ends soon; a plain node repairs nothing."""
+        bench = Bench(b"A", b"Probe", plain=[b"P"])
+        bench[b"Probe"].ext.active = False
+        for first in (b"Probe", b"P"):
+            self.copy(bench, first, b"A", ord(first[:1]))
+            self.assertEqual(bench.said.to(bench[b"A"], Kind.PRUNE), [], first)
+        self.copy(bench, b"A", b"Probe", 9)
+        self.assertEqual(len(bench.said.to(bench[b"Probe"], Kind.PRUNE)), 1)
+
+    def lose(self, bench, name):
+        lost = bench[name]
+        bench.links.open = tuple(link for link in bench.links.open if link is not lost)
+        bench.trees.gone(lost)
+
+    def test_a_tree_that_has_lost_its_bringer_asks_for_another(self):
+        """One to which we do not send these messages, if there is one; before any is missed."""
+        bench = Bench(b"A", b"B", b"C")
+        short = self.copy(bench, b"A", b"B")
+        self.copy(bench, b"A", b"C", 1)
+        bench.trees.pruned(bench[b"C"], short, bench.now)
+        bench.trees.routes(ORIGIN, 1, bench[b"A"], bench.now, short)
+        self.lose(bench, b"A")
+        self.assertEqual(bench.said.to(bench[b"C"], Kind.GRAFT), [([short], 2)])
+        self.assertEqual(bench.said.to(bench[b"B"], Kind.GRAFT), [])
+        self.assertEqual(bench.counters["adoptions"], 1)
+        # Its copies are those of a branch now: B is told, and C is not.
+        bench.advance(5)
+        self.copy(bench, b"C", b"B", 2)
+        self.assertEqual(bench.said.to(bench[b"C"], Kind.PRUNE), [(short_of(message(1)),)])
+
+    def test_not_while_there_is_another_bringer(self):
+        """And not when a link goes that brought nothing."""
+        bench = Bench(b"A", b"B", b"C")
+        short = self.copy(bench, b"A", b"B")
+        bench.trees.routes(ORIGIN, 1, bench[b"A"], bench.now, short)
+        self.lose(bench, b"B")
+        self.lose(bench, b"A")
+        self.assertEqual(bench.counters["adoptions"], 0)
+
+    def test_many_trees_are_asked_for_in_pages(self):
+        """Frames have bounds, and a neighbour may have brought thousands of origins."""
+        bench = Bench(b"A", b"B")
+        for number in range(PAGE + 5):
+            origin = b"%d" % number
+            one = bench.hold(number, origin)
+            bench.recent.hold([one], b"A", bench.now)
+            one.via = b"A"
+            bench.trees.repeated(bench[b"B"], [one.id], bench.now)
+            bench.trees.routes(origin, 1, bench[b"A"], bench.now, short_of(one))
+        self.lose(bench, b"A")
+        pages = bench.said.to(bench[b"B"], Kind.GRAFT)
+        self.assertEqual([len(page[0]) for page in pages], [PAGE, 5])
+
+    def test_a_new_link_counts_as_told(self):
+        """The other end announces, as this one does; so it is no bringer."""
+        bench = Bench(b"A", b"B")
+        short = self.copy(bench, b"A", b"B")
+        bench.trees.routes(ORIGIN, 1, bench[b"A"], bench.now, short)
+        new = Neighbour(b"N")
+        bench.links.open += (new,)
+        bench.trees.activated(new)
+        self.lose(bench, b"A")
+        self.assertEqual(bench.counters["adoptions"], 1)
+
+
 class RefreshTests(SynchronousTestCase):
     def test_after_so_many_messages(self):
         """One is flooded, and the tree grows anew."""

@@ -122,7 +122,8 @@ class Mesh:
             await member.service.start()
             self.members.append(member)
             if known:
-                await member.service.when_connected()
+                while not member.links:
+                    await _sleep(0.02)
         edges, since = self.edges(), time.monotonic()
         begun = since
         while time.monotonic() - since < _STABLE and time.monotonic() - begun < _GROWING:

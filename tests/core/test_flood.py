@@ -307,7 +307,7 @@ class AnnouncingTests(SynchronousTestCase):
     def test_what_a_digest_has_brought_is_announced(self):
         """It is we who had missed it, most likely; plain nodes get it as ever."""
         self.solo.receive(self.ada, ext(Kind.DIGEST_IDS, self.ident(5)))
-        self.solo.advance(0.5)
+        self.solo.advance(0.25)
         self.solo.receive(self.ada, raw(0, 5))
         self.solo.advance(0.1)
         self.assertEqual([self.heard(link) for link in (self.ben, self.cyd)], [[], []])
@@ -321,7 +321,7 @@ class AnnouncingTests(SynchronousTestCase):
         self.solo.receive(self.ada, raw(0, 1))
         self.prune(self.cyd, 1)
         self.solo.receive(self.ada, ext(Kind.DIGEST_IDS, self.ident(5)))
-        self.solo.advance(0.5)
+        self.solo.advance(0.25)
         self.solo.receive(self.ada, raw(0, 5))
         self.assertEqual(self.heard(self.ben), [1, 5])
         self.assertEqual(self.heard(self.cyd), [1])

@@ -83,6 +83,17 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """
+    A peer that has joined is here to stay: one of our neighbours, or a plain node.
+
+    Others have a look and go again, which is the ordinary life of a mesh and no news.
+    """
+
+    link: Connection
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """
     A peer has left the routing table.
@@ -194,6 +205,7 @@ Action = (
     Dial
     | Close
     | Joined
+    | Settled
     | Left
     | Replaced
     | Connected

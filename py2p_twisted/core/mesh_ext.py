@@ -26,6 +26,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from py2p_twisted.core import flags
+from py2p_twisted.core.actions import Settled
 from py2p_twisted.core.anti_entropy import BUCKETS, AntiEntropy
 from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.extended import Extended
@@ -149,6 +150,7 @@ class MeshExtension:
             self.counters,
             dial=self._dial,
             ask=node.ask_for_list,
+            settled=lambda link: node.decide(Settled(link)),
             give=node.effects.send,
         )
         self.routing = Routing(
@@ -324,6 +326,7 @@ class MeshExtension:
             self._node.learn_clock(link, self._node.wall + link.ext.offset)
         self.trees.activated(link)
         self.anti_entropy.compare(link)
+        self._node.decide(Settled(link))
 
     def _deactivated(self, link: Connection) -> None:
         if link.ext is not None:

@@ -39,6 +39,7 @@ from py2p_twisted.core.actions import (
     Left,
     Replaced,
     Replied,
+    Settled,
     WakeAt,
 )
 from py2p_twisted.core.clock import ACCEPTED, NetworkClock
@@ -522,6 +523,7 @@ class Node:
             self.mesh.joined(link, replaced)
         else:
             self.mesh.trees.relinked()
+            self.decide(Settled(link))
         self.flood.peer_joined(link, self.now)
         for token, message in self.replies.found(link.id):
             self._whisper(link, message)

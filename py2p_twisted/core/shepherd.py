@@ -76,11 +76,13 @@ class Shepherd:
         dial: Callable[[Address, bytes], bool],
         ask: Callable[[Connection], None],
         give: Callable[[Message, Connection], None],
+        settled: Callable[[Connection], None] = lambda link: None,
     ) -> None:
         """
         :param dial: has a node dialled once; whether that is possible.
         :param ask: asks a peer for its list.
         :param give: sends a message to a peer, as it is.
+        :param settled: called with a peer that has turned out to be a plain node.
         """
         self._settings = settings
         self._links = links
@@ -91,6 +93,7 @@ class Shepherd:
         self._dial = dial
         self._ask = ask
         self._give = give
+        self._settled = settled
         #: Plain nodes by id: their address, and when we lost them; ``None`` if we have not, or
         #: have made up for it. The least recent first.
         self._known: dict[bytes, tuple[Address, float | None]] = {}
@@ -127,6 +130,7 @@ class Shepherd:
             return
         if link.address is not None:
             self._remember(link.id, link.address, None)
+        self._settled(link)
         if self._timer is None:
             self._arm(self._timers.now)
 

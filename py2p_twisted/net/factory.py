@@ -44,6 +44,7 @@ from py2p_twisted.core.actions import (
     Left,
     Replaced,
     Replied,
+    Settled,
     WakeAt,
 )
 from py2p_twisted.core.connection import Connection, State
@@ -187,6 +188,8 @@ class MeshFactory(Factory):
         self._protocols: dict[MeshProtocol, None] = {}
         #: Those among them that are being closed, oldest first.
         self._ending: dict[MeshProtocol, None] = {}
+        #: The ids of peers that the log calls up.
+        self._up: set[bytes] = set()
         self._waiting: dict[int, Deferred[Any]] = {}
         self._all_gone: list[Deferred[None]] = []
         #: What has arrived in this turn.
@@ -197,6 +200,7 @@ class MeshFactory(Factory):
             Dial: self._do_dial,
             Close: self._do_close,
             Joined: self._do_joined,
+            Settled: self._do_settled,
             Left: self._do_left,
             Replaced: self._do_replaced,
             Connected: self._do_connected,
@@ -519,20 +523,30 @@ class MeshFactory(Factory):
                 LogLevel.info, "joined network {network} through {where}", host=host,
                 event="joined", network=self.network.name, where=where,
             )  # fmt: skip
+        self.application.peer_joined(link, action.first)
+
+    def _do_settled(self, action: Settled) -> None:
+        link = action.link
+        if link.id in self._up:
+            return  # over another connection
+        self._up.add(link.id)
+        where = link.owner.peer_name
         self._reports.note(
-            LogLevel.info, "peer up: {peer} at {where}, {count} in all", host=host,
+            LogLevel.info, "peer up: {peer} at {where}, {count} in all", host=_host(where),
             event="peer up", peer=printable(link.id), where=where, count=len(self._snapshot),
         )  # fmt: skip
-        self.application.peer_joined(link, action.first)
 
     def _do_left(self, action: Left) -> None:
         link, error = action.link, action.error
         self._table_changed()
         where = link.owner.peer_name
         host = _host(where)
-        # As often as "peer up", or a reader of the log would believe in peers that are gone.
+        # As often as "peer up", or a reader of the log would believe in peers that are gone. Of
+        # those who merely had a look neither is said, unless somebody wants to know it all.
+        level = LogLevel.info if link.id in self._up else LogLevel.debug
+        self._up.discard(link.id)
         self._reports.note(
-            LogLevel.info, "peer down: {peer} at {where}, because {error}; {count} remain",
+            level, "peer down: {peer} at {where}, because {error}; {count} remain",
             host=host, event="peer down", peer=printable(link.id), where=where,
             reason=error.reason, error=reason_of(error), count=len(self._snapshot),
         )  # fmt: skip

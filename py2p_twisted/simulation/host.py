@@ -26,6 +26,7 @@ from py2p_twisted.core.actions import (
     Left,
     Replaced,
     Replied,
+    Settled,
     WakeAt,
 )
 from py2p_twisted.core.connection import Connection
@@ -347,6 +348,7 @@ _PERFORMERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     Dial: Host._do_dial,
     Close: Host._do_close,
     Joined: Host._do_joined,
+    Settled: lambda host, action: None,
     Left: Host._do_left,
     Replaced: Host._do_replaced,
     Connected: Host._do_connected,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 from hypothesis import example, given
@@ -39,8 +39,10 @@ HOSTILE = "a\r\nb\x1b[2J\x1b]0;owned\x07\x00\x9b31m\u202e\u2028\x85z"
 
 
 class LogTestCase(SynchronousTestCase):
+    limits: ClassVar[dict[str, Any]] = {}
+
     def setUp(self) -> None:
-        self.host = Host()
+        self.host = Host(**self.limits)
         catching = capturedLogs()
         self.events = catching.__enter__()
         self.addCleanup(catching.__exit__, None, None, None)
@@ -65,7 +67,34 @@ class LogTestCase(SynchronousTestCase):
         self.assertTrue(formatEvent(event).isprintable(), repr(formatEvent(event)))
 
 
+class SettlingTests(LogTestCase):
+    """Who merely has a look is no news; such links come and go all the time."""
+
+    def test_a_plain_peer(self) -> None:
+        """It is one when it has not announced anything for two seconds."""
+        wire = self.host.join(b"Ada")
+        self.assertEqual(self.names(), ["joined"])
+        self.host.clock.advance(2)
+        self.assertEqual(self.names(), ["joined", "peer up"])
+        gone(wire)
+        self.assertEqual(self.names(), ["joined", "peer up", "peer down", "alone"])
+
+    def test_somebody_who_goes_before_that(self) -> None:
+        """Is told to those alone who want to know it all."""
+        self.host.join(b"Ada")
+        self.host.clock.advance(3)
+        gone(self.host.join(b"Ben", peer=("10.0.1.1", 1)))
+        (down,) = self.named("peer down")
+        self.assert_event(down, LogLevel.debug, peer="Ben")
+        self.host.clock.advance(3)
+        self.assertEqual(len(self.named("peer up")), 1)
+
+
 class ComingAndGoingTests(LogTestCase):
+    """Without the extension, where everybody who joins is here to stay."""
+
+    limits: ClassVar[dict[str, Any]] = {"extensions": False}
+
     def test_joined(self) -> None:
         """The first peer means that the node has joined: which network, and through whom."""
         self.host.join(b"Ada")

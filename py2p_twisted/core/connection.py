@@ -172,6 +172,7 @@ class Connection:
     :ivar raw_id: the same in the type in which the peer announced it.
     :ivar address: where the peer says it can be dialled, or ``None``.
     :ivar methods: the compression methods it listed.
+    :ivar ahead: seconds that its clock was ahead of ours when it introduced itself.
     :ivar outgoing: whether we dialled.
     :ivar dial: what led to it, if we dialled.
     :ivar policy: the rules towards this peer.
@@ -197,6 +198,7 @@ class Connection:
         self.raw_id: bytes | str = b""
         self.address: Address | None = None
         self.methods: tuple[int, ...] = ()
+        self.ahead = 0.0
         self.outgoing = dial is not None
         self.dial = dial
         self._state = State.GREETING

@@ -31,6 +31,7 @@ from typing import Final, Protocol
 from py2p_twisted.core.actions import Dial
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.links import Links
+from py2p_twisted.core.message import MAX_ID
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timer, Timers
@@ -51,6 +52,9 @@ LEARNED_TRIES: Final = 3
 LEARNED_PAUSE: Final = 15 * 60.0
 MOST_AT_ONCE: Final = 4
 HOST_INTERVAL: Final = 1.0
+#: Who has named the addresses that were dialled for a mechanism, and have not answered yet. No
+#: peer has an id of this length.
+_VISITED: Final = b"visited" + bytes(MAX_ID)
 #: Ports of services that must not be bothered by a liar's peers list: 25 is mail.
 REFUSED_PORTS: Final = frozenset({25})
 #: A node without any peer tries one address this often.
@@ -78,7 +82,7 @@ class _Entry:
 
     __slots__ = (
         "address", "dial", "expected", "ident", "level", "lost", "next", "pinned",
-        "source", "tokens", "tries",
+        "source", "tokens", "tries", "visited",
     )  # fmt: skip
 
     def __init__(self, address: Address, source: bytes) -> None:
@@ -91,6 +95,8 @@ class _Entry:
         #: Who waits for a connection, and for which node if that matters.
         self.tokens: list[tuple[int, bytes | None]] = []
         self.dial: Dial | None = None
+        #: Whether it is being dialled for a mechanism, which itself knows when to try again.
+        self.visited = False
         self.tries = 0
         self.level = 0
         #: When it may be dialled next; ``None``: not by itself.
@@ -144,7 +150,7 @@ class Dialer:
     @property
     def under_way(self) -> list[Address]:
         """The addresses that are being dialled."""
-        return [entry.address for entry in self._under_way.values()]
+        return [entry.address for entry in list(self._under_way.values())]
 
     def is_ours(self, address: Address) -> bool:
         """Whether an address is known to lead to this very node."""
@@ -232,9 +238,11 @@ class Dialer:
             or self._hosts.get(address[0], 0.0) > now
         ):
             return False
-        entry = self._entry(address, b"")
+        # Somebody has named it, and can name any number: a share is for those who never answer.
+        entry = self._entry(address, _VISITED)
         if entry.dial is not None or self._is_connected(entry):
             return False
+        entry.visited = True
         self._start(entry, now)
         self._arm(now)
         return True
@@ -315,6 +323,9 @@ class Dialer:
         tokens: list[int] = []
         for item in {id(item): item for item in (entry, by_address) if item}.values():
             item.ident = link.id
+            item.visited = False
+            if item.source == _VISITED:
+                item.source = link.id
             item.tries = 0
             item.next = None
             item.lost = False
@@ -344,6 +355,7 @@ class Dialer:
         if entry is None:
             return
         asked, entry.tokens = entry.tokens, []
+        visited, entry.visited = entry.visited, False
         entry.expected = None
         if isinstance(error, WrongPeer) and any(expected is None for _, expected in asked):
             # Not everybody who asked minds which node it is that lives there.
@@ -368,7 +380,7 @@ class Dialer:
         elif (
             entry.pinned
             or (entry.lost and entry.tries < LOST_TRIES)
-            or (entry.tries < LEARNED_TRIES and not entry.lost and not tokens)
+            or (entry.tries < LEARNED_TRIES and not (entry.lost or tokens or visited))
         ):
             entry.next = now + delay
         else:

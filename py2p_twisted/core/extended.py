@@ -46,6 +46,7 @@ class Extended:
         "rtt",
         "serving",
         "strikes",
+        "struck_at",
         "version",
         "wanted",
     )
@@ -67,6 +68,7 @@ class Extended:
         self.asks_waiting: deque[bytes] = deque()
         self.obtained_at = now
         self.strikes = 0
+        self.struck_at = float("-inf")
         self.ignored_until = float("-inf")
         # repair, the other way round: what the peer has asked for and waits for
         self.wanted: deque[bytes] = deque()

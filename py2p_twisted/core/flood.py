@@ -16,7 +16,7 @@ Source: docs/protocol/wire.rst, "Flooding"; docs/protocol/mesh-ext.rst; docs/des
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -35,6 +35,10 @@ from py2p_twisted.core.trees import Trees
 #: hold a thousand times as much.
 _MOST_WAITING: Final = 256 * 1024
 
+#: Seconds by a plain node's clock from which on it is given nothing. It drops what is older than
+#: 60 s, and its neighbours are a moment further on.
+OLDEST: Final = 55
+
 
 class Flood:
     """Passes broadcasts on, each once."""
@@ -48,7 +52,11 @@ class Flood:
         trees: Trees,
         recent: RecentMessages,
         repair: Repair,
+        *,
+        wall: Callable[[], float],
     ) -> None:
+        """:param wall: says what time it is by our own clock."""
+        self._wall = wall
         self._seen = seen
         #: Makes broadcasts of our own distinct, and notes them as seen.
         self.note_own = OwnBroadcasts(seen).note
@@ -150,7 +158,7 @@ class Flood:
                 self._by_tree(message.items[1], (message,), came_from, now)
             else:
                 others = [link for link in self._trees.targets if link is not came_from]
-                self._to([link for link in others if link.ext is None], (message,), None)
+                self._to([link for link in others if link.ext is None], (message,), came_from)
                 self._trees.announce(
                     (message,), [link for link in others if link.ext is not None], now
                 )
@@ -176,8 +184,30 @@ class Flood:
     ) -> None:
         if came_from is not None:
             links = [link for link in links if link is not came_from]
+        if links and came_from is not None and came_from.ext is not None:
+            links = self._but_stale(links, messages)
         if links:
             self._effects.relay(messages, links)
+
+    def _but_stale(
+        self, links: Sequence[Connection], messages: Sequence[Message]
+    ) -> Sequence[Connection]:
+        """
+        Give plain nodes what they take of messages that may be old; return who is left to be given.
+
+        They drop what is more than 60 s old. What is just that old they pass on, and forget at
+        once, so that it comes back, for a second: repairs bring them such messages.
+        """
+        oldest = min([message.items[2] for message in messages])
+        wall = self._wall()
+        slow = [link for link in links if link.ext is None and oldest < wall + link.ahead - OLDEST]
+        if not slow:
+            return links
+        for link in slow:
+            since = wall + link.ahead - OLDEST
+            if timely := [message for message in messages if message.items[2] >= since]:
+                self._effects.relay(timely, (link,))
+        return [link for link in links if link not in slow]
 
     def peer_joined(self, link: Connection, now: float) -> None:
         """Give a first peer what was sent before it came."""

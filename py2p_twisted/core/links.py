@@ -116,7 +116,7 @@ class Links:
 
     def half_open(self) -> list[Connection]:
         """Incoming connections that have not introduced themselves, oldest first."""
-        return [link for link in self.greeting if not link.outgoing]
+        return [link for link in tuple(self.greeting) if not link.outgoing]
 
     def inbound(self) -> int:
         """Peers that dialled us."""

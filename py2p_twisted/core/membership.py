@@ -151,7 +151,7 @@ class _Peer:
     """An extended link."""
 
     __slots__ = (
-        "deadline", "link", "phase", "questions", "shuffles", "since", "walks", "wish", "yields",
+        "deadline", "led", "link", "phase", "questions", "shuffles", "since", "walks", "wish", "yields",
     )  # fmt: skip
 
     def __init__(self, link: Connection, now: float) -> None:
@@ -160,6 +160,8 @@ class _Peer:
         self.phase = Phase.IDLE
         #: Why we asked; ``None`` if we have not.
         self.wish: Wish | None = None
+        #: Whether we dialled it because a neighbour said so: it is not of our own choice.
+        self.led = False
         #: Whether it goes again if its place has been taken before it says yes.
         self.yields = False
         self.deadline: Timer | None = None
@@ -272,7 +274,7 @@ class Membership:
     @property
     def degree(self) -> int:
         """How many neighbours there are, without leaves."""
-        return sum(link.address is not None for link in self.active)
+        return sum(link.address is not None for link in tuple(self.active))
 
     @property
     def goal(self) -> int:
@@ -327,6 +329,7 @@ class Membership:
         self._peers[link] = self._by_id[link.id] = peer = _Peer(link, now)
         wishes = [self._carried.pop(link, None), self._tried(link)]
         wish = max((item for item in wishes if item is not None), default=None)
+        peer.led = wish is Wish.WALK
         if wish is None and (link.outgoing or self._pinned(link)):
             wish = Wish.ANY
         if wish is not None:
@@ -654,11 +657,13 @@ class Membership:
         """
         neighbours = self._neighbours()
         own_choice = min(own_choice, self._settings.active_view // 2)
-        ours_stay = sum(link.outgoing for link in neighbours) <= own_choice
+        # Not whom neighbours have led here: one alone could lead any number of its own names.
+        ours = {link for link in neighbours if link.outgoing and not self._peers[link].led}
+        ours_stay = len(ours) <= own_choice
         return [
             link
             for link in neighbours
-            if link is not staying and not (link.outgoing and ours_stay) and not self._pinned(link)
+            if link is not staying and not (link in ours and ours_stay) and not self._pinned(link)
         ]
 
     def _evict(self, link: Connection) -> None:

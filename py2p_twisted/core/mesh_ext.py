@@ -33,7 +33,7 @@ from py2p_twisted.core.extended import Extended
 from py2p_twisted.core.extension import LARGEST, VERSION, Kind, need, read_ids
 from py2p_twisted.core.liveness import Liveness
 from py2p_twisted.core.membership import Membership
-from py2p_twisted.core.message import Message, build
+from py2p_twisted.core.message import MAX_ID, Message, build
 from py2p_twisted.core.policy import ExtendedPolicy
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.repair import Repair
@@ -412,7 +412,11 @@ class MeshExtension:
         edge = fields[3:5]
         if len(edge) == 2:
             forgotten, age = need(edge, bytes, int)[:2]
-            self._see_edge(forgotten, age / 1000)
+            if len(forgotten) not in (0, SHORT) or age < 0:
+                raise BadExtension("a digest whose edge makes no sense")
+            if link.ext and (link.ext.active or link.ext.probe):
+                # Strangers do not alarm the application: anybody can connect to us.
+                self._see_edge(forgotten, age / 1000)
 
     def _see_edge(self, forgotten: bytes, age: float) -> None:
         """A peer has forgotten this message, and those before it."""
@@ -446,7 +450,8 @@ class MeshExtension:
 
     def _routed(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
         token, target, short, hops, body = need(fields, bytes, bytes, bytes, int, bytes)[:5]
-        if len(token) != TOKEN or len(short) != SHORT:
+        if len(token) != TOKEN or len(short) != SHORT or not 0 < len(target) <= MAX_ID:
+            # The next node would blame us for a frame that is larger than it takes.
             raise BadExtension("a routed reply with ids of a wrong length")
 
         def read() -> Message:

@@ -170,6 +170,7 @@ class Node:
             self.mesh.trees,
             self.mesh.recent,
             self.mesh.repair,
+            wall=lambda: self.wall,
         )
         #: Ids that are turned away, in the order in which they were disconnected.
         self._disconnected: dict[bytes, None] = {}
@@ -189,8 +190,9 @@ class Node:
 
     @property
     def counters(self) -> Counter[str]:
-        """What has happened by mesh-ext, by name."""
-        return self.mesh.counters + self.mesh.membership.counters
+        """What has happened by mesh-ext, by name. May be read from any thread."""
+        # Copied in one go each: adding looks at one name after the other.
+        return self.mesh.counters.copy() + self.mesh.membership.counters.copy()
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Everything that peers can make grow, by name: how full it is, and can get."""
@@ -364,7 +366,8 @@ class Node:
                 self.decide(Confirmed(token, error))
         was_there = self.links.forget(link)
         if not draining and not was_there:
-            # Never joined, or on standby.
+            # Never joined, or on standby; there it may have said, and asked for, all there is.
+            self.mesh.repair.gone(link, self.now)
             self._dial_failed(link.dial, error)
             if isinstance(error, SelfConnection) and link.dial is not None:
                 self.dialer.add_own(link.dial.address)
@@ -420,6 +423,7 @@ class Node:
             link.deadline.cancel()
             link.deadline = None
         link.agree(handshake)
+        link.ahead = handshake.stamp - self.wall
         if handshake.id in self._disconnected:
             if not self.dialer.asked_for(link):
                 raise Disconnected
@@ -679,6 +683,9 @@ class Node:
 
             def search(whisper: Message) -> None:
                 link = self.links.table.get(as_bytes(target))
+                if self._closed:
+                    self.decide(Replied(token, MeshClosed("this node is closing")))
+                    return
                 if link is None:
                     self.replies.search(target, token, whisper, self.now, self.wall, until=until)
                     return

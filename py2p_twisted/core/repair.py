@@ -59,9 +59,16 @@ ROUND_TRIPS: Final = 2.5
 MARGIN: Final = 0.05
 LONGEST_ANSWER: Final = 10.0
 
+#: Seconds by which sums of times may be off.
+_ROUNDING: Final = 0.000001
+
 #: Bytes a second that one neighbour is given in answers, and at once. Source:
 #: docs/design.rst, "Limits".
 SERVED: Final = 8 * 1024 * 1024
+
+#: What could not be had is told together, after a moment, and once in so many seconds.
+TELL_AFTER: Final = 1.0
+TELL_INTERVAL: Final = 60.0
 
 #: Bytes of answers after which is looked whether the neighbour reads them.
 HELPING: Final = 64 * 1024
@@ -125,6 +132,7 @@ class Repair:
         self._lag = settings.graft_timeout / LAG_FACTOR
         self._allowance: dict[Connection, tuple[float, float]] = {}
         self._lost = 0
+        self._told = float("-inf")
         self._now = 0.0
 
     @property
@@ -207,7 +215,8 @@ class Repair:
         for short in shorts:
             entry = self.missing.get(short)
             if entry is not None and link.ext is not None and short in link.ext.asked:
-                entry.not_held = True
+                # Strangers do not alarm the application: anybody can connect to us.
+                entry.not_held |= link.ext.active or link.ext.probe
                 again.append(short)
         self._ask(again)
 
@@ -269,7 +278,12 @@ class Repair:
                 if not ids:
                     continue
             again += ids
-            again += self._strike(link, ext)
+            self._counters["unanswered"] += 1
+            # All that was asked before the last strike is the same silence. A neighbour that
+            # pauses for a moment in busy times would be struck thrice at once.
+            asked = max(self.missing[short].until for short in ids) - LONGEST_ANSWER
+            if asked > ext.struck_at - _ROUNDING:
+                again += self._strike(link, ext)
         self._ask(again)
 
     def _patience(self, ext: Extended) -> float:
@@ -284,7 +298,7 @@ class Repair:
         :return: what it was to be asked for next, as far as others can be instead.
         """
         ext.strikes += 1
-        self._counters["unanswered"] += 1
+        ext.struck_at = self._now
         if ext.strikes < STRIKES:
             return []
         ext.strikes = 0
@@ -396,11 +410,13 @@ class Repair:
         if not entry.not_held:
             return  # its announcers are gone; whoever comes next has it in a digest
         if not self._lost:
-            self._timers.at(self._now + 1.0, self._tell)
+            when = max(self._now + TELL_AFTER, self._told + TELL_INTERVAL)
+            self._timers.at(when, self._tell)
         self._lost += 1
 
     def _tell(self) -> None:
         lost, self._lost = self._lost, 0
+        self._told = self._timers.now
         self._decide(
             Gap(
                 "not held any more",
@@ -460,3 +476,5 @@ class Repair:
             return
         self._counters["repairs given"] += len(messages)
         self._effects.relay(messages, (link,))
+        for message in messages:
+            message.frames = None  # what is held is held once

@@ -74,7 +74,7 @@ class Replies:
         self._serial = 0
 
     def __len__(self) -> int:
-        return sum(len(search.replies) for search in self._searches.values())
+        return sum(len(search.replies) for search in list(self._searches.values()))
 
     def search(
         self,

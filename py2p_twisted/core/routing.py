@@ -124,8 +124,7 @@ class Routing:
         """
         short = answered[:SHORT]
         link = self._next(short, None)
-        largest = min(LARGEST, self._settings.max_message - _AROUND)
-        if link is None or len(message.body) > largest or len(self._own) >= self._most:
+        if link is None or len(message.body) > self._largest or len(self._own) >= self._most:
             return False
         token = self._token()
         message = with_appendix(message, token)
@@ -140,6 +139,10 @@ class Routing:
     @property
     def _most(self) -> int:
         return self._settings.routed_replies
+
+    @property
+    def _largest(self) -> int:
+        return min(LARGEST, self._settings.max_message - _AROUND)
 
     def _next(self, short: bytes, came_by: Connection | None) -> Connection | None:
         """The neighbour that brought a message, if it can take the answer."""
@@ -185,7 +188,7 @@ class Routing:
             or hops < 1
             or token in self._passed
             or token in self._own
-            or len(body) > LARGEST + TOKEN
+            or len(body) > self._largest + TOKEN
             or onward.congested
         ):
             self._send(link, Kind.ROUTED_ANSWER, token, 0)

@@ -122,17 +122,19 @@ class Trees:
 
     @property
     def pending(self) -> int:
-        """Announcements that wait for others to go with."""
-        return sum(len(link.ext.pending) for link in self._announcing if link.ext)
+        """Announcements that wait for others to go with. May be read from any thread."""
+        return sum(len(link.ext.pending) for link in list(self._announcing) if link.ext)
 
     def counts(self) -> tuple[int, int]:
-        """Branches of all trees here, and links that they merely announce on."""
-        eager = lazy = 0
-        for tree in self._trees.values():
-            self._make(tree)
-            eager += len(tree.eager)
-            lazy += len(tree.announced)
-        return eager, lazy
+        """
+        Branches of all trees here, and links that they merely announce on.
+
+        May be called from any thread, so it changes nothing: a tree that another thread works out
+        while links come and go would miss a link, and be taken for up to date.
+        """
+        targets, trees = self.targets, list(self._trees.values())
+        lazy = sum(link in tree.lazy for tree in trees for link in targets)
+        return len(targets) * len(trees) - lazy, lazy
 
     # --- links come and go ------------------------------------------------------------
 

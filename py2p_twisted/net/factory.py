@@ -80,6 +80,16 @@ _log = Logger(namespace="py2p_twisted.net")
 _NO_FAILURES = (Disconnected, ProbeEnded, ViewFull)
 
 
+def uptime() -> float:
+    """
+    Seconds that never go back, and go on while the machine is suspended, where it can tell.
+
+    By a clock that stands still meanwhile, waking up would look as if the time had been set.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
 class Application:
     """
     Who is told what happens in a node. Override what is of interest.
@@ -151,7 +161,7 @@ class MeshFactory(Factory):
         *,
         application: Application | None = None,
         settings: Settings | None = None,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = uptime,
         wall: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
@@ -277,7 +287,7 @@ class MeshFactory(Factory):
     def duplicates(self) -> int:
         """Frames that have come in, and had come before, on all connections ever."""
         return self.duplicates_of_ended + sum(
-            protocol.link.duplicates for protocol in self._protocols if protocol.link is not None
+            protocol.link.duplicates for protocol in list(self._protocols)
         )
 
     def connect(self, address: Address, expected: bytes | None = None) -> Deferred[Connection]:

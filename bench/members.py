@@ -27,7 +27,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
@@ -69,10 +69,12 @@ class Member(Application):
     One node, and what it has received.
 
     :ivar counters: the first bytes of each payload, in the order of arrival.
+    :ivar ever: all connections that have ever been used, since ended ones count as well.
     """
 
     def __init__(self, number: int, **options: Any) -> None:
         self.counters: list[bytes] = []
+        self.ever: dict[Connection, None] = {}
         self.service = MeshService(
             reactor,
             "bench",
@@ -87,6 +89,10 @@ class Member(Application):
         append = self.counters.append
         for message in messages:
             append(message.items[4][:8])
+
+    def table_changed(self, table: Mapping[bytes, Connection]) -> None:
+        """Remember who is there."""
+        self.ever.update(dict.fromkeys(table.values()))
 
     def send(self, payloads: list[bytes]) -> None:
         """Send as a script does through its socket: what is there in one turn goes together."""
@@ -155,7 +161,7 @@ class Mesh:
 
     def _totals(self) -> dict[str, float]:
         """Counters that only grow, over all nodes."""
-        links = [link for member in self.members for link in member.links]
+        links = [link for member in self.members for link in member.ever]
         counts = [member.service.factory.node.mesh.counters for member in self.members]
         return {
             "cpu": time.process_time(),

@@ -86,7 +86,7 @@ _KIB: Final = 1024
 TASKS: Final = (
     Task("64 B, one sender", 64, 1, 150, rate=_RATE, cpu_mark=1.0),
     Task("64 B, five senders", 64, 5, 150, rate=_RATE, cpu_mark=1.0),
-    Task("64 B, one sender, flat out", 64, 1, 2_000, window=400, cpu_mark=1.0),
+    Task("64 B, one sender, flat out", 64, 1, 6_000, window=400, cpu_mark=1.0),
     Task("16 KB, one sender", 16 * _KIB, 1, 120, rate=_RATE, cpu_mark=1.0, bytes_mark=0.4),
     Task("16 KB, five senders", 16 * _KIB, 5, 120, rate=_RATE, cpu_mark=1.0, bytes_mark=0.4),
     Task("16 KB, one sender, flat out", 16 * _KIB, 1, 200, window=16, cpu_mark=1.0, bytes_mark=0.4),

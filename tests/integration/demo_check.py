@@ -155,7 +155,8 @@ class LinesTests(DemoTestCase):
     def check(self, nodes: int, *options: str, over: str = "TCP") -> list[str]:
         """Run it; what it says must be true, and complete."""
         done = demo(*options)
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        if (done.returncode, done.stderr) != (0, ""):
+            self.fail(f"{done.returncode}: {done.stderr}{done.stdout[-2000:]}")
         lines = done.stdout.splitlines()
         self.assertIn(f"py2p demo: {nodes} nodes over {over} on 127.0.0.1", lines[0])
 

@@ -45,8 +45,9 @@ FEWEST: Final = 3
 TICK: Final = 0.02
 #: Nodes that join at the same time; the others wait for them.
 AT_ONCE: Final = 32
-#: Links that each node should have, as far as there are nodes: what it seeks by itself.
-ENOUGH: Final = 4
+#: Links that each node should have, as far as there are nodes. It seeks five neighbours, and
+#: gets them unless all others have theirs; three ways out survive the loss of two.
+ENOUGH: Final = 3
 
 #: What is broadcast, after a word that names the demo and a number.
 TEXTS: Final = ("storm from the north", "the storm has passed")

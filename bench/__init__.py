@@ -13,6 +13,10 @@ one module for each implementation, ``runner`` starts the processes and takes
 the figures, ``report`` turns them into a table and verdicts. ``README.md``
 says what every figure means.
 
+The *tree* (``python -m bench tree``): meshes of sixteen nodes, one with broadcast
+trees and one that floods, on the same overlay. ``members`` is the measured process,
+``tree`` the other half.
+
 Nothing is imported here, because the interpreter that runs py2p imports this
 package too and has none of our dependencies.
 """

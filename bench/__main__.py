@@ -5,6 +5,8 @@ Progress goes to standard error, the table to standard output. The exit status
 is 0 when everything was measured, :data:`LOST` when messages were lost or a
 process failed, and with ``--strict`` 1 when a mark was missed. A case that is
 missing on this machine is named and left out, and never counted either way.
+
+``python -m bench tree`` is the other benchmark, see :mod:`bench.tree`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import tree
 from bench.report import Progress, Report, Series
 from bench.runner import CASES, Case, CaseMissing, TransferFailed, transfer
 from bench.worker import COUNTER
@@ -77,7 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Pair benchmark: one process sends to one other over loopback.",
-        epilog="bench/README.md says what the figures mean.",
+        epilog="python -m bench tree is another one; bench/README.md says what the figures mean.",
     )
     parser.add_argument("--rounds", type=_positive, help="default: 5, quick: 1")
     parser.add_argument(
@@ -146,6 +149,9 @@ async def _one(case: Case, series: Series, number: int, report: Report, progress
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, report, and tell the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["tree"]:
+        return tree.main(arguments[1:])
     options = _parse(arguments)
     try:
         report = asyncio.run(measure(options, Progress()))

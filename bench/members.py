@@ -11,7 +11,7 @@ does one transfer after another, as it is told on its standard input, one JSON o
       |                                        |  clocks and counters start
       |                                        |  all messages, to all nodes
       | <----- progress ... -------------------+
-      |                                        |  0.2 s later they stop
+      |                                        |  0.12 s later they stop
       | <----- result -------------------------+
 
 The rest at the end is for announcements, which leave a little later than their messages. It
@@ -55,7 +55,7 @@ _STABLE = 2.0
 _GROWING = 20.0
 
 #: Seconds in which all that a transfer has led to is on the wire, announcements included.
-_REST = 0.2
+_REST = 0.12
 
 #: Seconds without one more delivery after which a transfer is given up.
 _PATIENCE = 5.0
@@ -268,7 +268,7 @@ class Conversation(LineReceiver):
 
     def say(self, what: str, **facts: Any) -> None:
         """Tell the runner something."""
-        self.sendLine(json.dumps({"say": what, **facts}).encode())
+        self.sendLine(json.dumps({"say": what, **facts}).encode())  # type: ignore[no-untyped-call]
 
     def lineReceived(self, line: bytes) -> None:
         """Do a transfer."""
@@ -278,7 +278,7 @@ class Conversation(LineReceiver):
     def failed(self, failure: Failure) -> None:
         """Something went wrong here."""
         failure.printTraceback(file=sys.stderr)
-        self.say("failed", why=f"{failure.type.__name__}: {failure.value}")
+        self.say("failed", why=f"{type(failure.value).__name__}: {failure.value}")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The runner has gone, or wants this process to go."""

@@ -120,18 +120,23 @@ class Flood:
     ) -> None:
         trees = self._trees
         if self._settings.extensions:
-            self._recent.hold(messages, came_from.id if came_from is not None else b"", now)
-            if self._repair.missing and came_from is not None:
+            via = came_from.id if came_from is not None else b""
+            shorts = self._recent.hold(messages, via, now)
+            missing = self._repair.missing
+            if missing and came_from is not None and not missing.keys().isdisjoint(shorts):
                 obtained = self._repair.obtained
-                late = [message for message in messages if obtained(message, came_from, now)]
+                late: list[Message] = []
+                others: list[Message] = []
+                for message in messages:
+                    (late if obtained(message, came_from, now) else others).append(message)
                 if late:
                     self._catch_up(late, came_from, now)
-                    messages = [message for message in messages if message not in late]
+                    messages = others
         if not messages:
             pass
         elif not len(trees):
             self._to(trees.targets, messages, came_from)
-        elif len(messages) == 1:
+        elif len(messages) == 1 or len({message.items[1] for message in messages}) == 1:
             self._by_tree(messages[0].items[1], messages, came_from, now)
         else:
             for origin, run in groupby(messages, _origin):

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 from py2p_twisted.core.message import PER_VALUE, Message
 from py2p_twisted.core.seen import SHORT
@@ -32,6 +33,12 @@ _LARGE = 512
 _BUCKET = 1.0
 _SHARES = 64
 
+#: What is kept of a message: id, body, values, via, and its items behind them. The garbage
+#: collector looks at objects again and again, but never twice at a tuple of plain values: with
+#: thousands of messages that was a quarter of a busy node's time (``python -m bench tree``).
+#: (Flat, because of a tuple in a tuple it finds out too late.)
+_Record = tuple[Any, ...]
+
 #: Bytes of a frame around its body, at most.
 _AROUND = 64
 
@@ -40,7 +47,6 @@ class RecentMessages:
     """
     A bounded store of messages.
 
-    :ivar held: the messages by short id, oldest first. Read it, do not change it.
     :ivar size: bytes that they take.
     :ivar version: changes with every message that comes or goes.
     """
@@ -48,6 +54,7 @@ class RecentMessages:
     __slots__ = (
         "_bucket",
         "_forgotten",
+        "_held",
         "_latest",
         "_marks",
         "_most",
@@ -56,7 +63,6 @@ class RecentMessages:
         "_room",
         "_weights",
         "_window",
-        "held",
         "size",
         "version",
     )
@@ -67,7 +73,7 @@ class RecentMessages:
         :param most: how many are.
         :param room: bytes that they may take together.
         """
-        self.held: dict[bytes, Message] = {}
+        self._held: dict[bytes, _Record] = {}
         self.size = 0
         self.version = 0
         self._window = window
@@ -85,7 +91,7 @@ class RecentMessages:
         self._forgotten = (b"", 0.0)
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self._held)
 
     def hold(self, messages: Sequence[Message], via: bytes, now: float) -> list[bytes]:
         """
@@ -97,7 +103,7 @@ class RecentMessages:
         if now >= self._next_mark:
             self.tidy(now)
         self._latest = now
-        held, weigh = self.held, self._weights.append
+        held, weigh = self._held, self._weights.append
         size = self.size
         shorts = [message.id[:SHORT] for message in messages]
         for short, message in zip(shorts, messages, strict=True):
@@ -108,13 +114,13 @@ class RecentMessages:
                 # It must not keep everything else alive that came with it.
                 message.body = bytes(body)
             message.via = via
+            items, values = message.items, message.values
             if len(body) > _LARGE:
                 # What the application makes of it, it keeps or drops.
-                message = Message(message.id, message.body, message.items[:4])
-                message.via = via
-            held[short] = message
+                items, values = items[:4], 0
+            held[short] = (message.id, message.body, values, via, *items)
             # As `message.weigh` does it, without a call for each.
-            weight = len(body) + PER_VALUE * (message.values or len(message.items))
+            weight = len(body) + PER_VALUE * (values or len(items))
             weigh(weight)
             size += weight
         self.size = size
@@ -133,9 +139,15 @@ class RecentMessages:
         ident, came = self._forgotten
         return (ident, max(0.0, now - came)) if ident else (b"", 0.0)
 
+    @property
+    def held(self) -> dict[bytes, Message]:
+        """All messages by short id, oldest first: a copy, for tests and the curious."""
+        return {short: _message(record) for short, record in self._held.items()}
+
     def get(self, short: bytes) -> Message | None:
         """A message by its short id, if it is still held."""
-        return self.held.get(short)
+        record = self._held.get(short)
+        return _message(record) if record is not None else None
 
     def after(self, when: float, most: int) -> list[Message]:
         """
@@ -148,16 +160,15 @@ class RecentMessages:
             return []
         earlier = (number for ended, number in reversed(self._marks) if ended < when)
         first = max(self._number, next(earlier, 0))
-        number = min(most, self._number + len(self.held) - first)
-        latest = list(islice(reversed(self.held.values()), number))
-        latest.reverse()
-        return latest
+        number = min(most, self._number + len(self._held) - first)
+        latest = list(islice(reversed(self._held.values()), number))
+        return [_message(record) for record in reversed(latest)]
 
     def tidy(self, now: float) -> None:
         """Forget what is too old; called now and then, since in silence nothing else does it."""
         marks = self._marks
         if now >= self._next_mark:
-            count = self._number + len(self.held)
+            count = self._number + len(self._held)
             if count > max(self._number, marks[-1][1] if marks else 0):
                 marks.append((self._latest, count))
             self._next_mark = now + self._bucket
@@ -168,7 +179,7 @@ class RecentMessages:
     def _make_room(self) -> None:
         """A batch at a time costs less than one by one."""
         came = self._marks[0][0] if self._marks else self._latest
-        surplus = len(self.held) - self._most
+        surplus = len(self._held) - self._most
         if surplus > 0:
             self._forget(surplus + self._most // _SHARES, came)
         size, number = self.size, 0
@@ -187,12 +198,14 @@ class RecentMessages:
         """
         if number <= 0:
             return
-        held, popleft = self.held, self._weights.popleft
-        for short in list(islice(held, number)):
+        held, weights = self._held, self._weights
+        shorts = list(islice(held, number))
+        for short in shorts:
             del held[short]
-            self.size -= popleft()
-            self._number += 1
-            self._forgotten = (short, came)
+        self.size -= sum([weights.popleft() for _ in shorts])
+        self._number += len(shorts)
+        if shorts:
+            self._forgotten = (shorts[-1], came)
         self.version += 1
 
     # --- what a digest is made of -----------------------------------------------------
@@ -206,7 +219,7 @@ class RecentMessages:
         """
         sorted_in: list[list[bytes]] = [[] for _ in range(buckets)]
         mask = buckets - 1
-        for short in self.held:
+        for short in self._held:
             sorted_in[short[0] & mask].append(short)
         # Not a sum or an exclusive or of hashes: an attacker could choose messages that
         # together amount to nothing.
@@ -215,4 +228,12 @@ class RecentMessages:
     def in_buckets(self, wanted: set[int], buckets: int) -> Iterator[bytes]:
         """The short ids in some of so many buckets."""
         mask = buckets - 1
-        return (short for short in self.held if short[0] & mask in wanted)
+        return (short for short in self._held if short[0] & mask in wanted)
+
+
+def _message(record: _Record) -> Message:
+    """A message as it was held."""
+    ident, body, values, via, *items = record
+    message = Message(ident, body, tuple(items))
+    message.values, message.via = values, via
+    return message

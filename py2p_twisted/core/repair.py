@@ -152,13 +152,11 @@ class Repair:
         if ext is None or now < ext.ignored_until or link.state is not State.OPEN:
             return
         known, missing = self._known, self.missing
-        shorts = list(shorts)
-        if known.issuperset(shorts):
+        shorts = [short for short in shorts if short not in known]
+        if not shorts:
             return
         fresh: list[bytes] = []
         for short in shorts:
-            if short in known:
-                continue
             entry = missing.get(short)
             if entry is not None and (link is entry.asked or link in entry.announcers):
                 entry.digest = entry.digest and digest

@@ -144,7 +144,7 @@ class Settings:
     tree_rest: float = 30.0
     #: Announcements wait so long, or until there are so many.
     announce_delay: float = 0.02
-    announce_batch: int = 64
+    announce_batch: int = 1000
     #: How long after an announcement the message itself is asked for, at least (it adapts to
     #: what is observed); the same for ids of a digest.
     graft_timeout: float = 0.3

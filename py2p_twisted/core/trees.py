@@ -50,6 +50,11 @@ Some = tuple[Connection, ...]
 #: several round trips. Source: docs/protocol/mesh-ext.rst, "Trees".
 UNDER_WAY: Final = 1.0
 
+#: Announcements that follow others within so many times their delay wait so many times as long.
+#: A frame costs as much as a message, whatever it announces; and what is announced later has
+#: usually come by then, which costs next to nothing. Source: docs/protocol/mesh-ext.rst, "Trees".
+BUSY: Final = 4
+
 
 class Tree:
     """
@@ -112,6 +117,8 @@ class Trees:
         #: Links with something to announce.
         self._announcing: dict[Connection, None] = {}
         self._timer: Timer | None = None
+        #: When announcements were written last.
+        self._announced_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._trees)
@@ -263,10 +270,14 @@ class Trees:
             if len(ext.pending) >= self._settings.announce_batch:
                 self._flush(link)
         if self._announcing and self._timer is None:
-            self._timer = self._timers.at(now + self._settings.announce_delay, self._flush_all)
+            delay = self._settings.announce_delay
+            if now - self._announced_at < BUSY * delay:
+                delay *= BUSY
+            self._timer = self._timers.at(now + delay, self._flush_all)
 
     def _flush_all(self) -> None:
         self._timer = None
+        self._announced_at = self._timers.now
         for link in list(self._announcing):
             self._flush(link)
 

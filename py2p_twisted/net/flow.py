@@ -12,8 +12,9 @@ are push consumers: while one is full, its outbox holds what comes.
 
 What a slow peer can cost is bounded in bytes and in time. Above ``HIGH_WATER`` it makes our
 own sends wait, for ``PATIENCE`` at most; after that it is *slow*, nobody waits for it any
-more, and when its queue reaches ``QUEUE_LIMIT`` and the largest message, or nothing at all
-has moved for ``STUCK_AFTER``, it loses its link. Relaying never waits for anybody.
+more. An extended peer gets nothing more above ``HIGH_WATER`` when it has not read for
+``STALLED``, nor above ``QUEUE_LIMIT`` and the largest message, and is told later what it has
+missed; a plain one loses its link there. Either does when nothing has moved for ``STUCK_AFTER``. Relaying never waits for anybody.
 
 Sizes are in bytes, times in seconds. Source: docs/design.rst, "Flow control".
 """
@@ -45,6 +46,10 @@ PATIENCE: Final = 2.0
 #: No frame is added to a queue that holds this much already, besides the frame that is
 #: being written and one more of the largest size: two of those must not cost a link.
 QUEUE_LIMIT: Final = 4 * 1024 * 1024
+#: A peer whose queue is above high water gets no more when nothing has moved for this long. While
+#: it reads it is given what comes, up to the limit: a burst of small messages is soon read, while
+#: what is withheld has to be asked for, and is kept for so many messages only.
+STALLED: Final = 1.0
 #: A transport that takes nothing for this long has lost its peer. Source: docs/design.rst, "Limits".
 STUCK_AFTER: Final = 60.0
 #: Handed to one transport in one turn at most, so that a large message does not keep
@@ -133,6 +138,8 @@ class Outbox:
         self._record = record or (lambda: None)
         self._congestion = congestion
         self._congested = False
+        #: When something was last written.
+        self._moved = reactor.seconds()
         self._limit = QUEUE_LIMIT + largest
         self._frames: deque[bytes] = deque()
         #: How much of the first frame has been written already.
@@ -163,7 +170,9 @@ class Outbox:
             if not self._held and not self.slow:
                 self._held = True
                 self._pace.hold(self)
-            if not self._congested:
+            if not self._congested and (
+                self.size > self._limit or self._reactor.seconds() - self._moved > STALLED
+            ):
                 self._congested = True
                 self._congestion(True)
 
@@ -172,6 +181,7 @@ class Outbox:
         frames = self._frames
         if self._paused or not frames or self._next_turn is not None:
             return
+        self._moved = self._reactor.seconds()
         record = self._record()
         if record is not None:
             self._write_record(record)

@@ -58,7 +58,7 @@ class SettingsTests(SynchronousTestCase):
             "passive_walk": 3, "shuffle_interval": 30.0, "shuffle_active": 3,
             "shuffle_passive": 4, "probe_interval": 20.0, "ping_interval": 2.0,
             "dead_after": 6.0, "retention": 600.0, "retention_messages": 20_000,
-            "retention_bytes": 64 * 1024 * 1024, "announce_delay": 0.02, "announce_batch": 64,
+            "retention_bytes": 64 * 1024 * 1024, "announce_delay": 0.02, "announce_batch": 1000,
             "graft_timeout": 0.3, "repair_timeout": 0.2, "missing_per_peer": 5000,
             "shepherd_interval": 10.0, "tree_messages": 256, "tree_age": 300.0,
             "tree_origins": 4096, "book_size": 512,

@@ -403,13 +403,25 @@ class AnnounceTests(SynchronousTestCase):
         self.assertEqual(bench.said.to(ada, Kind.IHAVE), [([short_of(one) for one in many],)])
         self.assertEqual(bench.said.to(ben, Kind.IHAVE), [([short_of(one) for one in many[1:]],)])
         self.assertEqual((bench.trees.pending, bench.timers.next()), (0, None))
+        bench.advance(1)
         bench.trees.announce(many[:1], [ben], bench.now)
         bench.advance(0.021)
         self.assertEqual(len(bench.said.to(ben, Kind.IHAVE)), 2)
 
+    def test_who_has_just_announced_waits_longer(self):
+        """Four times as long, so that there is more in a frame."""
+        bench = Bench(b"A")
+        ada = bench[b"A"]
+        for number, wait in enumerate((0.021, 0.081)):
+            bench.trees.announce([bench.hold(number)], [ada], bench.now)
+            bench.advance(wait - 0.002)
+            self.assertEqual(len(bench.said.frames), number)
+            bench.advance(0.002)
+            self.assertEqual(len(bench.said.frames), number + 1)
+
     def test_so_many_do_not_wait(self):
-        """64 go at once; others have their own time."""
-        bench = Bench(b"A", b"B")
+        """A full batch goes at once; others have their own time."""
+        bench = Bench(b"A", b"B", announce_batch=64)
         ada, ben = bench[b"A"], bench[b"B"]
         for number in range(63):
             bench.trees.announce([bench.hold(number)], [ada], bench.now)

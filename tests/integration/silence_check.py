@@ -14,7 +14,7 @@ from struct import pack
 
 from tests.integration import hostile
 from tests.integration.driver import MIB
-from tests.integration.victim import HostileTestCase
+from tests.integration.victim import MOST_MEMORY, HostileTestCase
 
 #: How long a node's own messages wait for a peer that does not read.
 #: Source: docs/design.rst, "Flow control".
@@ -79,7 +79,8 @@ class SilenceTests(HostileTestCase):
         count = 300
         self.honest.ask("gather")
         # The victim's own messages, pongs among them, wait in line behind what is held up.
-        with self.attack(wait=PATIENCE):
+        # And are held for those who miss them.
+        with self.attack(wait=PATIENCE, memory=MOST_MEMORY + count * 60_000):
             stranger = self.stranger(receive_buffer=4096)
             self.victim.ask("begin", task="push", size=60_000, count=count)
             pushed = self.victim.outcome("push")

@@ -209,8 +209,9 @@ class SlowPeerTests(ProcessTestCase):
         self.assertEqual((pushed["sent"], pushed["failure"]), (count, ""))
         self.assertEqual(healthy.ask("pushed")[20:], list(range(count)))
         self.assertLess(pushed["longest"], LONGEST_SEND)
-        self.assertLessEqual(grown, MOST_MEMORY)
-        self.assertEqual(sender.ask("status")["closed links"], {"peer too slow": 1})
+        # What was sent is held for those who miss it, whoever reads it or not.
+        self.assertLessEqual(grown, MOST_MEMORY + count * 60_000)
+        self.assert_given_up(sender)
 
         stopped.resume()
         self.wait_for(
@@ -221,6 +222,15 @@ class SlowPeerTests(ProcessTestCase):
         sender.ask("send", packets=["welcome back"])
         self.wait_for(lambda: ["welcome back"] in stopped.ask("gathered"), "it to be served")
         self.assertEqual(healthy.ask("connect_events"), 1)
+
+    def assert_given_up(self, sender: Process) -> None:
+        """The peer that does not read has lost its link: to its queue, or to a ping."""
+
+        def reasons() -> list[str]:
+            closed = sender.ask("status")["closed links"]
+            return sorted({"peer too slow", "unresponsive"} & set(closed))
+
+        self.wait_for(lambda: bool(reasons()), "the peer to be given up", timeout=20.0)
 
     def test_the_only_one(self) -> None:
         """
@@ -243,5 +253,5 @@ class SlowPeerTests(ProcessTestCase):
         self.assertLess(pushed["longest"], LONGEST_SEND)
         grown = sender.most_memory - before
         self.note(f"{grown / MIB:.1f} MiB, longest send {pushed['longest']:.2f} s")
-        self.assertLessEqual(grown, MOST_MEMORY)
-        self.assertEqual(sender.ask("status")["closed links"], {"peer too slow": 1})
+        self.assertLessEqual(grown, MOST_MEMORY + 1500 * 60_000)
+        self.assert_given_up(sender)

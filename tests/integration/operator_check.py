@@ -42,6 +42,9 @@ AT_ONCE = 3.0
 _JSON = "--log-format=json"
 
 #: The number in a message that `Program.stamps` has sent, in a log of ``--debug-level=1``.
+#: Neighbours with which a node is safely in: it seeks five.
+ENOUGH = 3
+
 _STAMP = re.compile(r"message received: .*payload=\(0, '(-?0x[0-9a-fp.+]+)'\)")
 
 #: For ``--exec``: leaves its input and environment in a file, in the folder that it is told.
@@ -789,26 +792,13 @@ class MeshTests(OperatorTestCase):
         self.assertGreater(len(wanted), 5)
         wait_until(lambda: wanted <= set(back.stamps()), "the node that is back")
         self.assertEqual(max(Counter(back.stamps()).values()), 1, "twice")
-        # Whom it joins, and who joins it, has a link to it again.
-        neighbours = {
-            node.id
-            for other, node in enumerate(nodes)
-            if other != victim
-            and (
-                f"--join={node.address}" in options[victim]
-                or f"--join={nodes[victim].address}" in options[other]
-            )
-        }
-        wait_until(
-            lambda: neighbours <= {event["peer"] for event in back.events("peer up")},
-            "the links that there were",
-        )
-        up_since = {event["peer"]: event["log_time"] for event in reversed(back.events("peer up"))}
-        healed = max(up_since[peer] for peer in neighbours)
+        # It has neighbours again: not those that it had, but enough.
+        wait_until(lambda: len(back.events("peer up")) >= ENOUGH, "neighbours")
+        healed = back.events("peer up")[ENOUGH - 1]["log_time"]
         first, second = joined["log_time"] - back.began, heard - back.began
         self.note(
             f"started {back.began - wall - killed:.2f} s after the kill; joined {first:.2f} s and "
-            f"first message {second:.2f} s after its start, all {len(neighbours)} links "
+            f"first message {second:.2f} s after its start, {ENOUGH} neighbours "
             f"{healed - back.began:.2f} s; {len(later)} messages after the kill"
         )
         self.assertLess(first, BACK)

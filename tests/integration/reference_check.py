@@ -460,7 +460,9 @@ class PlainTests(NetworkTestCase):
             asker, [WHISPER, "one"], [WHISPER, "two", b"bytes"], [WHISPER, "three"]
         )
         self.assertEqual(asker.senders(), [answerer.id] * 3)
-        self.assertIn(answerer.id, asker.peers())
+        if "R" in shape[1:]:
+            # Else the replies go back the way the question came, and need no link of their own.
+            self.assertIn(answerer.id, asker.peers())
         for node in between:
             self.assertIn(
                 asker.id if node is between[0] else between[0].id,

@@ -324,7 +324,7 @@ class MeshExtension:
         link.ext.asking = False
         if link.ext.offset is not None:
             self._node.learn_clock(link, self._node.wall + link.ext.offset)
-        self.trees.activated(link)
+        self.trees.activated(link, self._node.now)
         self.anti_entropy.compare(link)
         self._node.decide(Settled(link))
 

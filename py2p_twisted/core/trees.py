@@ -62,16 +62,18 @@ class Tree:
 
     :ivar lazy: links over which they are merely announced.
     :ivar told: neighbours that were told to merely announce them to us, and when.
+    :ivar bringer: the neighbour that brought one first, lately.
     :ivar latest: the short id of a late message, by which neighbours know which tree is meant.
     :ivar eager: the links over which they are sent.
     :ivar announced: those of ``lazy`` that are there.
     """
 
-    __slots__ = ("announced", "born", "count", "eager", "latest", "lazy", "made", "told")
+    __slots__ = ("announced", "born", "bringer", "count", "eager", "latest", "lazy", "made", "told")
 
     def __init__(self, now: float) -> None:
         self.lazy: set[Connection] = set()
         self.told: dict[Connection, float] = {}
+        self.bringer: Connection | None = None
         self.latest = b""
         self.eager: Some = ()
         self.announced: Some = ()
@@ -159,7 +161,7 @@ class Trees:
             if link.congested and link.ext is not None and link.ext.active
         )
 
-    def activated(self, link: Connection) -> None:
+    def activated(self, link: Connection, now: float) -> None:
         """
         A link has entered the active view.
 
@@ -169,8 +171,9 @@ class Trees:
         if any(other.ext and other.ext.active for other in self._links.open if other is not link):
             for tree in self._trees.values():
                 tree.lazy.add(link)
-                # The other end does the same, unless it is a newcomer, and says so.
-                tree.told.setdefault(link, float("-inf"))
+                # The other end does the same, unless it is a newcomer, and says so. What it has
+                # sent until it knows, while it asked, makes it no bringer.
+                tree.told.setdefault(link, now)
         else:
             self._eager_for_all(link)
             self._send(link, Kind.GRAFT, b"", 2)
@@ -182,6 +185,8 @@ class Trees:
         for tree in self._trees.values():
             tree.lazy.discard(link)
             tree.told.pop(link, None)
+            if tree.bringer is link:
+                tree.bringer = None
         self._announcing.pop(link, None)
         self.relinked()
         self._adopt(orphaned)
@@ -248,6 +253,14 @@ class Trees:
             del tree.told[came_by]  # it has forgotten, and is a branch again
         if tree.made != self._version:
             self._make(tree)
+        if came_by is not None:
+            if came_by.ext is not None and came_by.ext.active:
+                tree.bringer = came_by
+            elif tree.bringer in tree.eager:
+                # A link that was made for a look has been faster, once. If our bringer had this
+                # from us, it could take us for its own bringer, and each would wait for the other.
+                others = tuple(link for link in tree.eager if link is not tree.bringer)
+                return others, (*tree.announced, tree.bringer)
         return tree.eager, tree.announced
 
     def _make(self, tree: Tree) -> None:
@@ -313,6 +326,8 @@ class Trees:
                     # What brought it sooner is gone, was merely under way, or is no neighbour: a
                     # link that was made for a look would cut us off when it ends.
                     continue
+                if tree.bringer is None:
+                    tree.bringer = first
             done.add(origin)
             if now - tree.told.get(link, float("-inf")) > UNDER_WAY:
                 tree.told[link] = now
@@ -345,7 +360,11 @@ class Trees:
         for short in shorts:
             message = self._recent.get(short)
             tree = self._trees.get(as_bytes(message.items[1])) if message is not None else None
-            if tree is not None and link in tree.lazy:
+            if tree is None:
+                continue
+            if tree.bringer is link:
+                tree.bringer = None
+            if link in tree.lazy:
                 tree.lazy.discard(link)
                 tree.made = -1
 

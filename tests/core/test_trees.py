@@ -254,6 +254,47 @@ class BringerTests(SynchronousTestCase):
         pages = bench.said.to(bench[b"B"], Kind.GRAFT)
         self.assertEqual([len(page[0]) for page in pages], [PAGE, 5])
 
+    def test_a_bringer_is_not_given_what_a_passer_by_was_faster_with(self):
+        """
+        It might get it from us first, and tell its own bringer not to send any more.
+
+        It hears of it, for the case that nobody else has it.
+        """
+        bench = Bench(b"A", b"B", b"Probe", plain=[b"P"])
+        bench[b"Probe"].ext.active = False
+        bench.trees.relinked()
+        self.copy(bench, b"A", b"B")
+        for passer_by in (b"Probe", b"P"):
+            self.assertEqual(bench.routes(came_by=bench[passer_by]), ({b"B", b"P"}, {b"A"}))
+        self.assertEqual(bench.routes(), ({b"A", b"B", b"P"}, set()))
+        self.assertEqual(bench.routes(came_by=bench[b"B"]), ({b"A", b"B", b"P"}, set()))
+
+    def test_but_it_is_when_it_asks_or_has_gone(self):
+        """Its own bringer may be gone; and who comes back is another link."""
+        for forget in (
+            lambda bench: bench.trees.grafted(bench[b"A"], [short_of(message(0))]),
+            lambda bench: bench.trees.gone(bench[b"A"]),
+        ):
+            bench = Bench(b"A", b"B", b"Probe")
+            bench[b"Probe"].ext.active = False
+            bench.trees.relinked()
+            self.copy(bench, b"A", b"B")
+            forget(bench)
+            self.assertEqual(bench.routes(came_by=bench[b"Probe"]), ({b"A", b"B"}, set()))
+
+    def test_what_was_sent_with_the_question_makes_no_bringer(self):
+        """Whoever asks to be our neighbour announces as soon as it knows that it is one."""
+        bench = Bench(b"A", b"B")
+        self.copy(bench, b"A", b"B")
+        new = Neighbour(b"N")
+        bench.links.open += (new,)
+        bench.trees.activated(new, bench.now)
+        self.copy(bench, b"N", b"A", 1)
+        self.assertEqual(bench.said.to(bench[b"A"], Kind.PRUNE), [])
+        bench.now += 1.1
+        self.copy(bench, b"N", b"A", 2)
+        self.assertEqual(len(bench.said.to(bench[b"A"], Kind.PRUNE)), 1)
+
     def test_a_new_link_counts_as_told(self):
         """The other end announces, as this one does; so it is no bringer."""
         bench = Bench(b"A", b"B")
@@ -261,7 +302,7 @@ class BringerTests(SynchronousTestCase):
         bench.trees.routes(ORIGIN, 1, bench[b"A"], bench.now, short)
         new = Neighbour(b"N")
         bench.links.open += (new,)
-        bench.trees.activated(new)
+        bench.trees.activated(new, bench.now)
         self.lose(bench, b"A")
         self.assertEqual(bench.counters["adoptions"], 1)
 
@@ -325,7 +366,7 @@ class LinksTests(SynchronousTestCase):
         bench.pruned(b"A")
         new = Neighbour(b"N")
         bench.links.open += (new,)
-        bench.trees.activated(new)
+        bench.trees.activated(new, bench.now)
         self.assertEqual(bench.routes(), ({b"B"}, {b"A", b"N"}))
         self.assertEqual(bench.routes(b"Other"), ({b"A", b"B", b"N"}, set()))
         self.assertEqual(bench.said.frames, [])
@@ -336,7 +377,7 @@ class LinksTests(SynchronousTestCase):
         bench.links.open += (Neighbour(b"I", active=False),)
         bench.trees.relinked()
         bench.pruned(b"A")
-        bench.trees.activated(bench[b"A"])
+        bench.trees.activated(bench[b"A"], bench.now)
         self.assertEqual(bench.said.frames, [(bench[b"A"], Kind.GRAFT, ([], 2))])
         self.assertEqual(bench.routes(), ({b"A", b"P"}, set()))
 
@@ -506,7 +547,7 @@ class EveryLinkTests(SynchronousTestCase):
                 bench.trees.gone(link)
             elif what == "enter" and not active:
                 link.ext.active = True
-                bench.trees.activated(link)
+                bench.trees.activated(link, bench.now)
             for number in range(3):
                 eager, announced = bench.trees.routes(b"O%d" % number, 1, None, bench.now)
                 behind = bench.trees.behind

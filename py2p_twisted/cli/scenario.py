@@ -225,9 +225,9 @@ class Scenario:
                 first = self.members[-1]
                 await self._broadcast(first)
                 await self._hold()
-                await self._drop_and_heal(first)
-                others = [member for member in self._alive if member is not first]
-                await self._broadcast(self._rng.choice(others))
+                victims, second = self._cast(first)
+                await self._drop_and_heal(victims)
+                await self._broadcast(second)
                 self._miss_nobody()
                 self.report.finished = True
             except NotReached as error:
@@ -342,9 +342,8 @@ class Scenario:
             detail=True,
         )
 
-    async def _drop_and_heal(self, spared: Member) -> None:
+    async def _drop_and_heal(self, victims: Sequence[Member]) -> None:
         before = len(self._links())
-        victims = self._victims(spared)
         names = [member.name for member in victims]
         with self._step("drop", f"{self.plan.sort.drop} {some(names)}") as step:
             for member in victims:
@@ -367,12 +366,18 @@ class Scenario:
         await self._gone(leaving)
         await self._hold()
 
-    def _victims(self, spared: Member) -> list[Member]:
-        """The node with most links, and others at random; never the one that has sent."""
-        candidates = [member for member in self.members if member is not spared]
-        best = max(candidates, key=lambda member: len(member.node.peers()))
-        candidates.remove(best)
-        return [best, *self._rng.sample(candidates, self.plan.to_drop - 1)]
+    def _cast(self, first: Member) -> tuple[Sequence[Member], Member]:
+        """
+        Who is dropped, and who sends after that; never the one that has sent.
+
+        The seed decides, except for one victim: of those whom it leaves out, the node with most
+        links. Which one that is depends on how the links have come about.
+        """
+        candidates = [member for member in self.members if member is not first]
+        second, *dropped = self._rng.sample(candidates, self.plan.to_drop)
+        others = [member for member in candidates if member not in (second, *dropped)]
+        best = max(others, key=lambda member: len(member.node.peers()))
+        return [best, *dropped], second
 
     # --- waiting ------------------------------------------------------------------------
 

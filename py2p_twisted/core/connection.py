@@ -358,7 +358,7 @@ class Connection:
         data, start = decoder.chunk()
         begun, end = start, len(data)
         most = min(_VIEW_FROM, self._most + 1)
-        remember, timely, keep = seen.add, router.timely, router.relays
+        timely, keep = router.timely, router.relays
         broadcast: object = flags.BROADCAST
         # A local name is found faster than a global one.
         digest_of, narrow, scalars = sha256, NARROW, SCALARS
@@ -404,7 +404,7 @@ class Connection:
                 # Off the grid of eight only extended peers take it as it is.
                 method = None if (size + 4) % compression.GRID else flags.ZLIB
                 message.frames = {method: data[start:stop]}
-            remember(ident)
+            seen[ident] = None
             idents.append(ident)
             fresh.append(message)
             start = stop

@@ -119,6 +119,7 @@ class Flood:
         self, messages: Sequence[Message], came_from: Connection | None, now: float
     ) -> None:
         trees = self._trees
+        shorts: Sequence[bytes] | None = None
         if self._settings.extensions:
             via = came_from.id if came_from is not None else b""
             shorts = self._recent.hold(messages, via, now)
@@ -131,13 +132,13 @@ class Flood:
                     (late if obtained(message, came_from, now) else others).append(message)
                 if late:
                     self._catch_up(late, came_from, now)
-                    messages = others
+                    messages, shorts = others, None
         if not messages:
             pass
         elif not len(trees):
             self._to(trees.targets, messages, came_from)
         elif len(messages) == 1 or len({message.items[1] for message in messages}) == 1:
-            self._by_tree(messages[0].items[1], messages, came_from, now)
+            self._by_tree(messages[0].items[1], messages, came_from, now, shorts)
         else:
             for origin, run in groupby(messages, _origin):
                 self._by_tree(origin, list(run), came_from, now)
@@ -146,7 +147,7 @@ class Flood:
             if link.ext is not None and link is not came_from:
                 link.ext.behind = True
         if self._settings.extensions:
-            # The frames are with those who write them; what is held is held once.
+            # The frames are with those who write them; an application may keep messages for long.
             for message in messages:
                 message.frames = None
 
@@ -165,7 +166,7 @@ class Flood:
                 others = [link for link in self._trees.targets if link is not came_from]
                 self._to([link for link in others if link.ext is None], (message,), came_from)
                 self._trees.announce(
-                    (message,), [link for link in others if link.ext is not None], now
+                    (message.id[:SHORT],), [link for link in others if link.ext is not None], now
                 )
             message.frames = None
 
@@ -175,6 +176,7 @@ class Flood:
         messages: Sequence[Message],
         came_from: Connection | None,
         now: float,
+        shorts: Sequence[bytes] | None = None,
     ) -> None:
         latest = messages[-1].id[:SHORT]
         eager, announced = self._trees.routes(origin, len(messages), came_from, now, latest)
@@ -182,7 +184,8 @@ class Flood:
         if announced:
             others = [link for link in announced if link is not came_from]
             if others:
-                self._trees.announce(messages, others, now)
+                shorts = shorts or [message.id[:SHORT] for message in messages]
+                self._trees.announce(shorts, others, now)
 
     def _to(
         self, links: Sequence[Connection], messages: Sequence[Message], came_from: Connection | None

@@ -141,20 +141,21 @@ class OwnBroadcasts:
         kept = self._kept
         known = (
             second < self._second
-            or not ids.isdisjoint(fresh)
+            or not ids.keys().isdisjoint(fresh)
             or (kept is not None and not kept.isdisjoint(fresh))
         )
         if not known:
             before = len(ids)
-            ids.update(fresh)
+            ids.update(dict.fromkeys(fresh))
             if len(ids) - before < len(fresh):
                 # Equal ones among them.
-                ids.difference_update(fresh)
+                for ident in set(fresh):
+                    del ids[ident]
                 known = True
         if known:
             messages = self._tell_apart(messages)
             fresh = [message.id for message in messages]
-            ids.update(fresh)
+            ids.update(dict.fromkeys(fresh))
         seen.added(fresh, now)
         if second < self._second:
             return messages  # their counters are new for ever: nothing to keep

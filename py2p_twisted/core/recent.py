@@ -10,8 +10,8 @@ stays known by its id (`seen`), so it cannot come back as new.
     oldest                                                   newest
     |-- forgotten by age, or to make room --|---- held, by short id ----|
 
-Kept are the messages themselves, with the bytes they came in: giving one to a peer is what
-relaying it is. Sizes are in bytes as `message.weigh` counts them, times in seconds.
+Kept are bytes, the body and who brought it: no relay asks more of a message, and what it says can be
+read again. Sizes are in bytes, times in seconds.
 Source: docs/protocol/mesh-ext.rst, "Retention".
 """
 
@@ -21,26 +21,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
-from typing import Any
 
-from py2p_twisted.core.message import PER_VALUE, Message
+from py2p_twisted.core import codec
+from py2p_twisted.core.message import MAX_ID, Message, as_bytes
 from py2p_twisted.core.seen import SHORT
-
-#: Of messages from this many bytes on only the bytes are held, not also what they say.
-_LARGE = 512
 
 #: Seconds that a bucket lasts, and shares of all messages that are forgotten at a time.
 _BUCKET = 1.0
 _SHARES = 64
 
-#: What is kept of a message: id, body, values, via, and its items behind them. The garbage
-#: collector looks at objects again and again, but never twice at a tuple of plain values: with
-#: thousands of messages that was a quarter of a busy node's time (``python -m bench tree``).
-#: (Flat, because of a tuple in a tuple it finds out too late.)
-_Record = tuple[Any, ...]
+#: What a message weighs besides its body: the objects that hold it, and its place in a dict.
+#: (CPython 3.11, ``tracemalloc``: 125. Source: docs/delivery.rst, "Retention, to measure".)
+WEIGHT = 192
 
-#: Bytes of a frame around its body, at most.
-_AROUND = 64
+#: Bytes of a body in which its main flag, sender and stamp are found: an id that is text takes up
+#: to four for each character.
+_HEAD = 4 * MAX_ID + 32
 
 
 class RecentMessages:
@@ -61,7 +57,6 @@ class RecentMessages:
         "_next_mark",
         "_number",
         "_room",
-        "_weights",
         "_window",
         "size",
         "version",
@@ -73,15 +68,16 @@ class RecentMessages:
         :param most: how many are.
         :param room: bytes that they may take together.
         """
-        self._held: dict[bytes, _Record] = {}
+        #: By short id the bringer, and the body. Just bytes: a dict of nothing else the garbage
+        #: collector passes over. Of messages and tuples it took a quarter of a busy node's time
+        #: (``python -m bench tree``).
+        self._held: dict[bytes, bytes] = {}
         self.size = 0
         self.version = 0
         self._window = window
         self._most = most
         self._room = room
         self._bucket = min(_BUCKET, window / _SHARES)
-        #: Weights in the order of ``held``.
-        self._weights: deque[int] = deque()
         #: (when the last message of a bucket came, how many there had ever been by then).
         self._marks: deque[tuple[float, int]] = deque()
         self._next_mark = float("-inf")
@@ -103,27 +99,21 @@ class RecentMessages:
         if now >= self._next_mark:
             self.tidy(now)
         self._latest = now
-        held, weigh = self._held, self._weights.append
-        size = self.size
+        held, before = self._held, len(self._held)
         shorts = [message.id[:SHORT] for message in messages]
-        for short, message in zip(shorts, messages, strict=True):
-            if short in held:
-                continue  # an application may send the same as it is, and twice
-            body = message.body
-            if type(body) is not bytes and memoryview(body.obj).nbytes > len(body) + _AROUND:  # type: ignore[union-attr]
-                # It must not keep everything else alive that came with it.
-                message.body = bytes(body)
-            message.via = via
-            items, values = message.items, message.values
-            if len(body) > _LARGE:
-                # What the application makes of it, it keeps or drops.
-                items, values = items[:4], 0
-            held[short] = (message.id, message.body, values, via, *items)
-            # As `message.weigh` does it, without a call for each.
-            weight = len(body) + PER_VALUE * (values or len(items))
-            weigh(weight)
-            size += weight
-        self.size = size
+        if not held.keys().isdisjoint(shorts):
+            # An application may send the same as it is, and twice.
+            fresh = [one for one in messages if one.id[:SHORT] not in held]
+            self.hold(fresh, via, now)
+            return shorts
+        bringer = bytes((len(via) >> 8, len(via) & 255)) + via
+        held.update(zip(shorts, [bringer + message.body for message in messages], strict=True))
+        added = len(held) - before
+        if added == len(shorts):
+            self.size += sum([len(message.body) for message in messages])
+        else:
+            self.size += sum({message.id: len(message.body) for message in messages}.values())
+        self.size += (WEIGHT + len(bringer)) * added
         self.version += 1
         if len(held) > self._most or self.size > self._room:
             self._make_room()
@@ -144,8 +134,25 @@ class RecentMessages:
         """All messages by short id, oldest first: a copy, for tests and the curious."""
         return {short: _message(record) for short, record in self._held.items()}
 
+    def __contains__(self, short: bytes) -> bool:
+        return short in self._held
+
+    def via(self, short: bytes) -> bytes | None:
+        """Who brought a message; empty if it is ours, ``None`` if it is not held."""
+        record = self._held.get(short)
+        return record[2 : _begin(record)] if record is not None else None
+
+    def origin(self, short: bytes) -> bytes | None:
+        """The sender that a message names, ``None`` if it is not held."""
+        record = self._held.get(short)
+        return as_bytes(_read(record)[1]) if record is not None else None
+
     def get(self, short: bytes) -> Message | None:
-        """A message by its short id, if it is still held."""
+        """
+        A message by its short id, if it is still held.
+
+        Its items end with the stamp: what it says to applications no relay reads.
+        """
         record = self._held.get(short)
         return _message(record) if record is not None else None
 
@@ -183,10 +190,10 @@ class RecentMessages:
         if surplus > 0:
             self._forget(surplus + self._most // _SHARES, came)
         size, number = self.size, 0
-        for weight in self._weights:
+        for record in self._held.values():
             if size <= self._room:
                 break
-            size -= weight
+            size -= len(record) + WEIGHT
             number += 1
         self._forget(number, came)
 
@@ -198,11 +205,10 @@ class RecentMessages:
         """
         if number <= 0:
             return
-        held, weights = self._held, self._weights
+        held = self._held
         shorts = list(islice(held, number))
-        for short in shorts:
-            del held[short]
-        self.size -= sum([weights.popleft() for _ in shorts])
+        gone = list(map(held.pop, shorts))
+        self.size -= sum(map(len, gone)) + WEIGHT * len(gone)
         self._number += len(shorts)
         if shorts:
             self._forgotten = (shorts[-1], came)
@@ -231,9 +237,21 @@ class RecentMessages:
         return (short for short in self._held if short[0] & mask in wanted)
 
 
-def _message(record: _Record) -> Message:
+def _begin(record: bytes) -> int:
+    """Where the body begins."""
+    return 2 + (record[0] << 8) + record[1]
+
+
+def _read(record: bytes) -> tuple[int, bytes | str, float]:
+    """Main flag, sender and stamp of a body that has been read before, whatever its size."""
+    begin = _begin(record)
+    return codec.decode_head(record[begin : begin + _HEAD])
+
+
+def _message(record: bytes) -> Message:
     """A message as it was held."""
-    ident, body, values, via, *items = record
-    message = Message(ident, body, tuple(items))
-    message.values, message.via = values, via
+    begin = _begin(record)
+    body = record[begin:]
+    message = Message(sha256(body).digest(), body, _read(record))
+    message.via = record[2:begin]
     return message

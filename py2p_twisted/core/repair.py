@@ -144,7 +144,7 @@ class Repair:
     # --- what we miss -----------------------------------------------------------------
 
     def announced(
-        self, link: Connection, shorts: Iterable[bytes], now: float, *, digest: bool
+        self, link: Connection, shorts: Sequence[bytes], now: float, *, digest: bool
     ) -> None:
         """A neighbour has messages; note those that we do not have."""
         ext = link.ext
@@ -152,9 +152,9 @@ class Repair:
         if ext is None or now < ext.ignored_until or link.state is not State.OPEN:
             return
         known, missing = self._known, self.missing
+        if known.issuperset(shorts):
+            return  # nearly always: an announcement comes after its message
         shorts = [short for short in shorts if short not in known]
-        if not shorts:
-            return
         fresh: list[bytes] = []
         for short in shorts:
             entry = missing.get(short)
@@ -474,5 +474,3 @@ class Repair:
             return
         self._counters["repairs given"] += len(messages)
         self._effects.relay(messages, (link,))
-        for message in messages:
-            message.frames = None  # what is held is held once

@@ -146,8 +146,8 @@ class Routing:
 
     def _next(self, short: bytes, came_by: Connection | None) -> Connection | None:
         """The neighbour that brought a message, if it can take the answer."""
-        message = self._recent.get(short)
-        link = self._links.table.get(message.via) if message is not None else None
+        via = self._recent.via(short)
+        link = self._links.table.get(via) if via else None
         if link is None or link.ext is None or link is came_by or link.state is not State.OPEN:
             return None
         return link

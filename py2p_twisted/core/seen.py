@@ -35,15 +35,17 @@ class SeenCache:
     """
     A bounded set of ids.
 
-    :ivar ids: the set itself, for a lookup without a call on the hot path. Who adds to it
-        tells `added` at the end of the same read.
+    :ivar ids: the ids themselves, as the keys of a dict, for a lookup without a call on the hot
+        path. Who adds to it tells `added` at the end of the same read. (A dict of plain bytes the
+        garbage collector passes over; in a set it would look at each, again and again.)
     :ivar shorts: the same ids as mesh-ext knows them, by their first 16 bytes; complete at the
-        end of a read.
+        end of a read. (A set: of whole announcements it knows fastest whether all is known.)
     :ivar capacity: how many ids it holds.
     """
 
     __slots__ = (
         "_bucket",
+        "_count",
         "_dropped",
         "_marks",
         "_next_mark",
@@ -56,13 +58,14 @@ class SeenCache:
     )
 
     def __init__(self, window: float = WINDOW, capacity: int = CAPACITY) -> None:
-        self.ids: set[bytes] = set()
+        self.ids: dict[bytes, None] = {}
         self.shorts: set[bytes] = set()
         self._window = window
         self.capacity = capacity
         self._bucket = window / _BUCKETS
-        # the ids, oldest first
-        self._order: deque[bytes] = deque()
+        # the ids as they came together, oldest first, and how many they are
+        self._order: deque[Sequence[bytes]] = deque()
+        self._count = 0
         # those of messages of no use, in the same order
         self._refused: deque[bytes] = deque()
         # (when a bucket began, how many ids there had ever been by then), oldest first
@@ -76,7 +79,7 @@ class SeenCache:
     @property
     def noted(self) -> int:
         """How many ids have ever been added."""
-        return self._dropped + len(self._order)
+        return self._dropped + self._count
 
     def __contains__(self, ident: bytes) -> bool:
         return ident in self.ids
@@ -90,11 +93,12 @@ class SeenCache:
         ids = self.ids
         if ident in ids:
             return False
-        if now >= self._next_mark or len(self._order) >= self.capacity:
+        if now >= self._next_mark or self._count >= self.capacity:
             self._tidy(now)
-        ids.add(ident)
+        ids[ident] = None
         self.shorts.add(ident[:SHORT])
-        self._order.append(ident)
+        self._order.append((ident,))
+        self._count += 1
         return True
 
     def refuse(self, ident: bytes) -> None:
@@ -106,40 +110,48 @@ class SeenCache:
         """
         if ident in self.ids:
             return
-        self.ids.add(ident)
+        self.ids[ident] = None
         self.shorts.add(ident[:SHORT])
         self._refused.append(ident)
         if len(self._refused) > self.capacity // _REFUSED:
             oldest = self._refused.popleft()
-            self.ids.discard(oldest)
+            self.ids.pop(oldest, None)
             self.shorts.discard(oldest[:SHORT])
 
     def added(self, idents: Sequence[bytes], now: float) -> None:
         """Take note of ids that a reader has put into `ids` itself, all of them new."""
-        self._order.extend(idents)
+        self._order.append(tuple(idents))
+        self._count += len(idents)
         self.shorts.update([ident[:SHORT] for ident in idents])
-        if now >= self._next_mark or len(self._order) >= self.capacity:
+        if now >= self._next_mark or self._count >= self.capacity:
             self._tidy(now)
 
     def _tidy(self, now: float) -> None:
         """Once in a while: begin a bucket, forget those that are past the window, make room."""
         marks = self._marks
         if now >= self._next_mark:
-            marks.append((now, self._dropped + len(self._order)))
+            marks.append((now, self._dropped + self._count))
             self._next_mark = now + self._bucket
         # The ids of a bucket are younger than its own mark and older than the next one.
         while len(marks) > 1 and now - marks[1][0] >= self._window:
             marks.popleft()
             self._drop(marks[0][1] - self._dropped)
-        if len(self._order) >= self.capacity:
+        if self._count >= self.capacity:
             # A batch at a time costs less than one by one.
             room = max(1, self.capacity // _BUCKETS)
-            self._drop(len(self._order) - self.capacity + room)
+            self._drop(self._count - self.capacity + room)
 
     def _drop(self, number: int) -> None:
-        popleft = self._order.popleft
-        if number > 0:
-            gone = [popleft() for _ in range(number)]
-            self.ids.difference_update(gone)
-            self.shorts.difference_update([ident[:SHORT] for ident in gone])
-            self._dropped += number
+        """Forget the oldest ids, so many of them."""
+        order, ids, shorts = self._order, self.ids, self.shorts
+        while number > 0:
+            together = order.popleft()
+            if len(together) > number:
+                order.appendleft(together[number:])
+                together = together[:number]
+            for ident in together:
+                ids.pop(ident, None)
+            shorts.difference_update([ident[:SHORT] for ident in together])
+            number -= len(together)
+            self._count -= len(together)
+            self._dropped += len(together)

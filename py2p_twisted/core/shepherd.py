@@ -164,7 +164,6 @@ class Shepherd:
             if message.via != link.id:
                 self._counters["pushed to plain peers"] += 1
                 self._give(message, link)
-                message.frames = None  # what is held is held once
 
     def heard(self, entries: Iterable[tuple[Address, bytes]]) -> None:
         """A plain peer has named others; those that are not known to be extended may be plain."""

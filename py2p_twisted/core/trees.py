@@ -38,7 +38,7 @@ from typing import Final
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.extension import PAGE, Kind, write_ids
 from py2p_twisted.core.links import Links
-from py2p_twisted.core.message import Message, as_bytes
+from py2p_twisted.core.message import as_bytes
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.seen import SHORT
 from py2p_twisted.core.settings import Settings
@@ -269,11 +269,8 @@ class Trees:
         tree.announced = tuple(link for link in self.targets if link in lazy)
         tree.made = self._version
 
-    def announce(
-        self, messages: Sequence[Message], links: Sequence[Connection], now: float
-    ) -> None:
-        """Announce messages on some links, soon, together with others."""
-        shorts = [message.id[:SHORT] for message in messages]
+    def announce(self, shorts: Sequence[bytes], links: Sequence[Connection], now: float) -> None:
+        """Announce messages, by their short ids, on some links, soon, together with others."""
         for link in links:
             ext = link.ext
             if ext is None:
@@ -313,15 +310,16 @@ class Trees:
         """
         done: set[bytes] = set()
         for ident in idents:
-            message = self._recent.get(ident[:SHORT])
-            if message is None or message.via == link.id:
+            short = ident[:SHORT]
+            via = self._recent.via(short)
+            if via is None or via == link.id:
                 continue  # forgotten; or brought twice by our branch of the tree itself
-            origin = as_bytes(message.items[1])
-            if origin in done:
+            origin = self._recent.origin(short)
+            if origin is None or origin in done:
                 continue
             tree = self._tree(origin, now)
-            if message.via:
-                first = self._links.table.get(message.via)
+            if via:
+                first = self._links.table.get(via)
                 if first is None or first in tree.told or first.ext is None or not first.ext.active:
                     # What brought it sooner is gone, was merely under way, or is no neighbour: a
                     # link that was made for a look would cut us off when it ends.
@@ -332,14 +330,14 @@ class Trees:
             if now - tree.told.get(link, float("-inf")) > UNDER_WAY:
                 tree.told[link] = now
                 self._counters["prunes"] += 1
-                self._send(link, Kind.PRUNE, ident[:SHORT])
+                self._send(link, Kind.PRUNE, short)
 
     def pruned(self, link: Connection, short: bytes, now: float) -> None:
         """A neighbour wants the messages of this one's origin announced."""
-        message = self._recent.get(short)
-        if message is None:
+        origin = self._recent.origin(short)
+        if origin is None:
             return
-        tree = self._tree(as_bytes(message.items[1]), now)
+        tree = self._tree(origin, now)
         if link not in tree.lazy:
             tree.lazy.add(link)
             tree.made = -1
@@ -358,8 +356,8 @@ class Trees:
             self._eager_for_all(link)
             return
         for short in shorts:
-            message = self._recent.get(short)
-            tree = self._trees.get(as_bytes(message.items[1])) if message is not None else None
+            origin = self._recent.origin(short)
+            tree = self._trees.get(origin) if origin is not None else None
             if tree is None:
                 continue
             if tree.bringer is link:

@@ -134,7 +134,7 @@ class Host(Machine):
         sim.history.early = 0
         actions = node.broadcast((message,), self.now)
         # The node may have put a counter behind it, and with that given it another id.
-        (ident,) = node.seen.ids - before
+        (ident,) = node.seen.ids.keys() - before
         sent = sim.history.sending(ident, self)
         self.act(actions)
         return sent

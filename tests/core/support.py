@@ -26,6 +26,7 @@ import msgpack
 
 from py2p_twisted.core import compression, flags
 from py2p_twisted.core.actions import Action, Close, Connected, ConnectFailed, Dial, Joined, WakeAt
+from py2p_twisted.core.codec import decode
 from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.message import Message, parse
 from py2p_twisted.core.network import Address, Network, node_id
@@ -156,9 +157,12 @@ class Recorder(Sink):
     def to(self, link: Connection, sub: int | None = None) -> list[tuple[Any, ...]]:
         """What was written to a peer, or of that what has a certain sub-flag."""
         return [
-            message.payload
+            payload
             for message, receiver in self.written
-            if receiver is link and sub in (None, message.payload[0])
+            if receiver is link
+            # What was held is given without having been read.
+            for payload in (tuple(decode(message.body)[3:]),)
+            if sub in (None, payload[0])
         ]
 
 

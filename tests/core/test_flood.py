@@ -5,6 +5,7 @@ import zlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import compression
+from py2p_twisted.core.codec import decode
 from py2p_twisted.core.extension import Kind, read_ids
 from py2p_twisted.core.seen import SHORT
 from tests.core.extended import Mesh, ext
@@ -148,7 +149,7 @@ class HoldingTests(SynchronousTestCase):
     """What is held for those who miss it."""
 
     def held(self, node):
-        return [message.items[4] for message in node.mesh.recent.held.values()]
+        return [decode(message.body)[4] for message in node.mesh.recent.held.values()]
 
     def test_whatever_was_sent_or_relayed_is_held(self):
         """Of others and our own, to everybody or to one, large and small, once each."""
@@ -169,15 +170,13 @@ class HoldingTests(SynchronousTestCase):
         solo.receive(ada, whisper(0, "psst") + raw(8) + raw(0, "old", time=WALL - 5000))
         self.assertEqual(self.held(solo.node), [])
 
-    def test_frames_are_not_held_twice(self):
-        """Those who write them have them; what is kept is a message."""
+    def test_applications_do_not_hold_frames(self):
+        """Those who write them have them; what is delivered, and may be kept, is a message."""
         solo = Mesh()
         ada = solo.peer(b"Ada")
         solo.peer(b"Ben")
         solo.receive(ada, raw(0, "storm"))
-        solo.broadcast("ours")
-        frames = [message.frames for message in solo.node.mesh.recent.held.values()]
-        self.assertEqual(frames, [None, None])
+        self.assertEqual([message.frames for message, _ in solo.effects.delivered], [None])
 
     def test_nothing_is_held_without_the_extension(self):
         """Nobody could ask for it."""

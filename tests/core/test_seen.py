@@ -49,13 +49,13 @@ class SeenCacheTests(SynchronousTestCase):
         seen = SeenCache(window=64.0, capacity=3)
         for ident in (b"a", b"b", b"c", b"d"):
             seen.add(ident, 0.0)
-        self.assertEqual(seen.ids, {b"b", b"c", b"d"})
+        self.assertEqual(seen.ids.keys(), {b"b", b"c", b"d"})
 
     def test_many_ids_at_once_are_bounded_too(self):
         """However many a reader has added before it told."""
         seen = SeenCache(window=64.0, capacity=128)
         fresh = [b"%d" % number for number in range(500)]
-        seen.ids.update(fresh)
+        seen.ids.update(dict.fromkeys(fresh))
         seen.added(fresh, 0.0)
         self.assertLess(len(seen), 128)
         self.assertIn(fresh[-1], seen)
@@ -66,7 +66,7 @@ class SeenCacheTests(SynchronousTestCase):
         seen = SeenCache(window=64.0, capacity=3)
         for second, ident in enumerate((b"a", b"b", b"c", b"d", b"e")):
             seen.add(ident, 2.0 * second)
-        self.assertEqual(seen.ids, {b"c", b"d", b"e"})
+        self.assertEqual(seen.ids.keys(), {b"c", b"d", b"e"})
 
     def test_everything_is_forgotten_after_a_long_silence(self):
         """The first id after a pause clears away what was before it."""
@@ -76,7 +76,7 @@ class SeenCacheTests(SynchronousTestCase):
         seen.add(b"late", 1000.0)
         self.assertLessEqual(len(seen), 101)
         seen.add(b"later", 2000.0)
-        self.assertEqual(seen.ids, {b"late", b"later"} & seen.ids)
+        self.assertEqual(seen.ids.keys(), {b"late", b"later"} & seen.ids.keys())
         self.assertIn(b"later", seen)
         self.assertNotIn(b"0", seen)
 
@@ -95,7 +95,7 @@ class SeenCacheTests(SynchronousTestCase):
         seen = SeenCache(window=64.0, capacity=4)
         seen.add(idents[0], 0.0)
         self.assertEqual(seen.shorts, {idents[0][:SHORT]})
-        seen.ids.update(idents[1:3])
+        seen.ids.update(dict.fromkeys(idents[1:3]))
         seen.added(idents[1:3], 0.0)
         self.assertEqual(seen.shorts, {ident[:SHORT] for ident in idents[:3]})
         for ident in idents[3:]:
@@ -140,13 +140,13 @@ class SeenCacheModel(RuleBasedStateMachine):
         if hasattr(self, "seen"):
             assert len(self.seen) <= self.capacity
             assert self.seen.shorts == {ident[:SHORT] for ident in self.seen.ids}
-            assert self.seen.ids <= {name for _, name in self.arrivals}
+            assert self.seen.ids.keys() <= {name for _, name in self.arrivals}
 
     @invariant()
     def keeps_the_youngest(self):
         if hasattr(self, "seen"):
             recent = [name for when, name in self.arrivals if self.now - when < self.window]
-            assert set(recent[-self.capacity :]) <= self.seen.ids
+            assert set(recent[-self.capacity :]) <= self.seen.ids.keys()
 
 
 class SeenCacheModelTests(SynchronousTestCase):

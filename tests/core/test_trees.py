@@ -420,7 +420,7 @@ class LinksTests(SynchronousTestCase):
         bench = Bench(b"A", b"B")
         bench.pruned(b"A")
         gone = bench[b"A"]
-        bench.trees.announce([bench.hold(1)], [gone], bench.now)
+        bench.trees.announce([short_of(bench.hold(1))], [gone], bench.now)
         bench.links.open = (bench[b"B"],)
         bench.trees.gone(gone)
         bench.advance(1)
@@ -435,14 +435,14 @@ class AnnounceTests(SynchronousTestCase):
         """20 ms after the first, one frame for each link."""
         bench = Bench(b"A", b"B")
         ada, ben = bench[b"A"], bench[b"B"]
-        many = [bench.hold(number) for number in range(3)]
+        many = [short_of(bench.hold(number)) for number in range(3)]
         bench.trees.announce(many[:1], [ada], bench.now)
         bench.advance(0.01)
         bench.trees.announce(many[1:], [ada, ben], bench.now)
         self.assertEqual((bench.said.frames, bench.trees.pending), ([], 5))
         bench.advance(0.011)
-        self.assertEqual(bench.said.to(ada, Kind.IHAVE), [([short_of(one) for one in many],)])
-        self.assertEqual(bench.said.to(ben, Kind.IHAVE), [([short_of(one) for one in many[1:]],)])
+        self.assertEqual(bench.said.to(ada, Kind.IHAVE), [(many,)])
+        self.assertEqual(bench.said.to(ben, Kind.IHAVE), [(many[1:],)])
         self.assertEqual((bench.trees.pending, bench.timers.next()), (0, None))
         bench.advance(1)
         bench.trees.announce(many[:1], [ben], bench.now)
@@ -454,7 +454,7 @@ class AnnounceTests(SynchronousTestCase):
         bench = Bench(b"A")
         ada = bench[b"A"]
         for number, wait in enumerate((0.021, 0.081)):
-            bench.trees.announce([bench.hold(number)], [ada], bench.now)
+            bench.trees.announce([short_of(bench.hold(number))], [ada], bench.now)
             bench.advance(wait - 0.002)
             self.assertEqual(len(bench.said.frames), number)
             bench.advance(0.002)
@@ -465,10 +465,10 @@ class AnnounceTests(SynchronousTestCase):
         bench = Bench(b"A", b"B", announce_batch=64)
         ada, ben = bench[b"A"], bench[b"B"]
         for number in range(63):
-            bench.trees.announce([bench.hold(number)], [ada], bench.now)
-        bench.trees.announce([bench.hold(90)], [ben], bench.now)
+            bench.trees.announce([short_of(bench.hold(number))], [ada], bench.now)
+        bench.trees.announce([short_of(bench.hold(90))], [ben], bench.now)
         self.assertEqual(bench.said.frames, [])
-        bench.trees.announce([bench.hold(63)], [ada], bench.now)
+        bench.trees.announce([short_of(bench.hold(63))], [ada], bench.now)
         self.assertEqual(len(bench.said.ids(ada, Kind.IHAVE)), 64)
         bench.advance(0.021)
         self.assertEqual(len(bench.said.ids(ben, Kind.IHAVE)), 1)
@@ -477,7 +477,7 @@ class AnnounceTests(SynchronousTestCase):
     def test_more_than_a_page_are_several_frames(self):
         """One read may bring thousands of small messages."""
         bench = Bench(b"A")
-        many = [message(number) for number in range(2 * PAGE + 5)]
+        many = [short_of(message(number)) for number in range(2 * PAGE + 5)]
         bench.trees.announce(many, [bench[b"A"]], bench.now)
         self.assertEqual(
             [len(ids) for (ids,) in bench.said.to(bench[b"A"], Kind.IHAVE)], [PAGE, PAGE, 5]
@@ -490,7 +490,7 @@ class AnnounceTests(SynchronousTestCase):
         bench.pruned(b"A")
         one = bench.hold(1)
         _, announced = bench.trees.routes(ORIGIN, 1, None, bench.now)
-        bench.trees.announce([one], announced, bench.now)
+        bench.trees.announce([short_of(one)], announced, bench.now)
         bench.trees.grafted(bench[b"A"], [])
         bench.trees.branch(ORIGIN, bench[b"A"])
         bench.advance(0.021)
@@ -499,7 +499,7 @@ class AnnounceTests(SynchronousTestCase):
     def test_and_so_does_one_that_becomes_congested(self):
         """A few bytes more; the message itself was not withheld, so nobody is behind."""
         bench = Bench(b"A", b"B")
-        bench.trees.announce([bench.hold(1)], [bench[b"A"]], bench.now)
+        bench.trees.announce([short_of(bench.hold(1))], [bench[b"A"]], bench.now)
         bench[b"A"].congested = True
         bench.trees.relinked()
         bench.advance(0.021)

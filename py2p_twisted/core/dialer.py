@@ -5,7 +5,8 @@ One policy for every reason to dial:
 
 =========  =============================================================================
 asked      the application's ``connect``: at once, one attempt, an answer in any case
-pinned     asked for, and once connected (or a bootstrap address): for ever, with back-off
+pinned     asked for, and once connected (or a bootstrap address): for ever, with back-off; but
+           15 minutes after it last was, if one of us had no place for the other
 lost       a link that broke: 0.5 s x 2^n, at most 15 s, +-30 %, 14 attempts; as many if
            it breaks within `LONG_LIVED` again and again
 learned    told by a peer: while fewer than ``max_outgoing`` links are ours, 3 attempts,
@@ -396,8 +397,10 @@ class Dialer:
         A connection has left the table.
 
         :param again: whether it is worth dialling again.
-        :param full: one of the two nodes keeps others instead: even who asked for this link
-            is served by the mesh, and comes back to it later, or when it is alone.
+        :param full: one of the two nodes keeps others instead, or it was a look: even who asked
+            for this link is served by the mesh, and comes back to it later, or when it is alone.
+            Of a hundred nodes that have all asked for the same one, each would take another's place
+            there as soon as it may. Source: docs/design.rst, "Dialling".
         """
         address = link.dial.address if link.dial is not None else link.address
         if address is not None and (link.dial is not None or self.acceptable(address)):

@@ -74,11 +74,12 @@ class Extended:
         self.wanted: deque[bytes] = deque()
         self.serving: Timer | None = None
         # anti-entropy: whether messages were withheld while the peer read too slowly; whether
-        # more of its ids are to be had; how many digests we are willing to answer, and one that
-        # waits for that: its sums, and whether it is mutual
+        # more of its ids are to be had; how many digests we are willing to answer (at first as many
+        # as anybody's, `anti_entropy.BURST`), and one that waits for that: its sums, and whether it
+        # is mutual
         self.behind = False
         self.incomplete = False
-        self.digests_allowed = 4.0
+        self.digests_allowed = float("inf")
         self.digests_at = now
         self.digest_waiting: tuple[bytes, bool] | None = None
         #: Seconds that its clock is ahead of ours, as it last said.

@@ -96,8 +96,8 @@ class MeshExtension:
         self._first_joined: float | None = None
         self._gap_told = float("-inf")
         self.recent = RecentMessages(
-            min(settings.retention, settings.seen_window / 2),
-            min(settings.retention_messages, settings.seen_capacity // 2),
+            settings.effective_retention,
+            settings.effective_retention_messages,
             settings.retention_bytes,
         )
         self.trees = Trees(settings, links, self.recent, timers, self.counters, send=self.send)
@@ -268,12 +268,13 @@ class MeshExtension:
             self._first_joined = node.now
         if self._alone_since is not None:
             away, self._alone_since = node.now - self._alone_since, None
-            if away > self._settings.retention:
+            retention = self._settings.effective_retention
+            if away > retention:
                 self._gap_told = node.now
                 node.note_gap(
                     "apart for too long",
                     f"this node was without links for {away:.0f} s, and others keep messages "
-                    f"for {self._settings.retention:.0f} s",
+                    f"for {retention:.0f} s",
                 )
 
     def left(self, link: Connection, error: MeshError) -> None:
@@ -369,7 +370,7 @@ class MeshExtension:
         peers = [link.ext for link in self._links.open if link.ext is not None]
         most = settings.missing_per_peer
         return {
-            "recent messages": (len(self.recent), settings.retention_messages),
+            "recent messages": (len(self.recent), settings.effective_retention_messages),
             "recent bytes": (self.recent.size, settings.retention_bytes),
             "trees": (len(self.trees), settings.tree_origins),
             "missing messages": (len(self.repair.missing), most * max(1, len(peers))),
@@ -397,7 +398,8 @@ class MeshExtension:
             self.trees.grafted(link, shorts)
         if mode in (0, 1):
             self.repair.wanted(link, shorts, self._node.now)
-            if shorts:
+            # Ids that nobody has prove nothing: anybody can make them up.
+            if link.ext and link.ext.probe and any(short in self.recent for short in shorts):
                 self._proved(link)
 
     def _prune(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
@@ -458,7 +460,7 @@ class MeshExtension:
             return self._node.read_routed(body)
 
         try:
-            self.routing.passed(link, token, target, short, hops, read, body)
+            self.routing.passed(link, token, target, short, hops, read, body, self._node.now)
         except ContentError:
             self.send(link, Kind.ROUTED_ANSWER, token, 0)
             raise

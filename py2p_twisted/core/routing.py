@@ -42,6 +42,10 @@ LARGEST: Final = 64 * 1024
 #: Bytes of a token, which also makes the id of each reply unique.
 TOKEN: Final = 8
 
+#: How long it is remembered whom to tell how a passed reply went: twelve times what whoever made
+#: it waits for that, by default.
+LONGEST: Final = 60.0
+
 #: Bytes around a reply on its way, at most: its frame has to fit into what nodes accept.
 _AROUND: Final = MAX_ID + 128
 
@@ -94,8 +98,8 @@ class Routing:
         self._arrived = arrived
         self._done = done
         self._own: dict[bytes, _Own] = {}
-        #: Whom to tell how it went, oldest first.
-        self._passed: dict[bytes, Connection] = {}
+        #: Whom to tell how it went, and since when, oldest first.
+        self._passed: dict[bytes, tuple[Connection, float]] = {}
         #: Replies to us that have come this way, and whispers that have come over a link of
         #: their own, oldest first.
         self._taken: dict[bytes, None] = {}
@@ -161,6 +165,7 @@ class Routing:
         hops: int,
         read: Callable[[], Message],
         body: bytes,
+        now: float,
     ) -> None:
         """
         A reply has come, for us or for somebody further on.
@@ -180,6 +185,7 @@ class Routing:
             self._whisper(neighbour, message)
             self._send(link, Kind.ROUTED_ANSWER, token, 1)
             return
+        self._tidy(now)
         onward = neighbour if neighbour is not None else self._next(short, link)
         if (
             onward is None
@@ -193,15 +199,21 @@ class Routing:
         ):
             self._send(link, Kind.ROUTED_ANSWER, token, 0)
             return
-        self._passed[token] = link
+        self._passed[token] = link, now
         if len(self._passed) > self._most:
             del self._passed[next(iter(self._passed))]
         self._counters["replies passed on"] += 1
         self._send(onward, Kind.ROUTED, token, target, short, min(hops, MOST_HOPS) - 1, body)
 
+    def _tidy(self, now: float) -> None:
+        """Forget replies of which nobody waits to hear any more."""
+        passed = self._passed
+        while passed and now - passed[oldest := next(iter(passed))][1] >= LONGEST:
+            del passed[oldest]
+
     def answered(self, token: bytes, arrived: bool) -> None:
         """A neighbour tells how it went."""
-        link = self._passed.pop(token, None)
+        link, _ = self._passed.pop(token, (None, 0.0))
         if link is not None:
             if link.state is State.OPEN:
                 self._send(link, Kind.ROUTED_ANSWER, token, int(arrived))

@@ -94,7 +94,10 @@ class Settings:
     content_errors: int = 10
     #: Renegotiations per connection.
     renegotiations: int = 8
-    #: The seen cache.
+    #: The seen cache: how long an id is remembered, and how many are. A copy can be accepted until
+    #: 20 minutes after its stamp (`clock.ACCEPTED`); so no message comes twice while fewer than
+    #: ``seen_capacity / 1200`` come a second, about 65. Source: docs/delivery.rst, "How long a
+    #: message is known".
     seen_window: float = seen.WINDOW
     seen_capacity: int = seen.CAPACITY
     #: How long a reply may take to find a sender that is not a neighbour.
@@ -113,7 +116,8 @@ class Settings:
 
     #: Whether to speak mesh-ext to nodes that do; without it, everybody is flooded.
     extensions: bool = True
-    #: Neighbours among extended nodes. Source: HyParView (Leitao et al. 2007), fanout + 1.
+    #: Neighbours among extended nodes; two at least, unless ``max_outgoing`` is 0.
+    #: Source: HyParView (Leitao et al. 2007), fanout + 1.
     active_view: int = 5
     #: Addresses of extended nodes kept to replace neighbours. Source: HyParView.
     passive_view: int = 30
@@ -176,6 +180,11 @@ class Settings:
                 f"dead_after ({self.dead_after:g} s) must be more than ping_interval "
                 f"({self.ping_interval:g} s)"
             )
+        if self.active_view < 2 and self.max_outgoing:
+            raise BadArgument(
+                f"active_view must be 2 at least, not {self.active_view}: nodes that seek one "
+                "neighbour each make no mesh; only with max_outgoing=0 it may be 1"
+            )
         if self.seen_capacity < 4096:
             # What one read can bring has to fit.
             raise BadArgument(f"seen_capacity must be 4096 at least, not {self.seen_capacity}")
@@ -183,6 +192,16 @@ class Settings:
             raise BadArgument(
                 f"max_message must be between 1 KiB and 2 GiB, not {self.max_message}"
             )
+
+    @property
+    def effective_retention(self) -> float:
+        """How long a message is really kept: its id must outlive it."""
+        return min(self.retention, self.seen_window / 2)
+
+    @property
+    def effective_retention_messages(self) -> int:
+        """How many messages are really kept: as many ids again must come before one is forgotten."""
+        return min(self.retention_messages, self.seen_capacity // 2)
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Settings:

@@ -32,29 +32,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from py2p_twisted.core.message import Message
+from py2p_twisted.core.queues import HIGH_WATER, LOW_WATER, QUEUE_LIMIT, STALLED, STUCK_AFTER
+from py2p_twisted.core.queues import TURN as TURN  # what other modules here go by, too
 from py2p_twisted.errors import LinkError, PeerTooSlow
 
 _log = Logger(namespace="py2p_twisted.net")
 
-#: A queue above this makes our own sends wait. Source: docs/design.rst, "Limits".
-HIGH_WATER: Final = 1024 * 1024
-#: A queue that has been high is low again here.
-LOW_WATER: Final = HIGH_WATER // 4
 #: How long our own sends wait for one peer. A peer that takes longer to drain HIGH_WATER
 #: to LOW_WATER reads less than 400 KB a second.
 PATIENCE: Final = 2.0
-#: No frame is added to a queue that holds this much already, besides the frame that is
-#: being written and one more of the largest size: two of those must not cost a link.
-QUEUE_LIMIT: Final = 4 * 1024 * 1024
-#: A peer whose queue is above high water gets no more when nothing has moved for this long. While
-#: it reads it is given what comes, up to the limit: a burst of small messages is soon read, while
-#: what is withheld has to be asked for, and is kept for so many messages only.
-STALLED: Final = 1.0
-#: A transport that takes nothing for this long has lost its peer. Source: docs/design.rst, "Limits".
-STUCK_AFTER: Final = 60.0
-#: Handed to one transport in one turn at most, so that a large message does not keep
-#: small ones of other peers waiting.
-TURN: Final = 256 * 1024
 
 
 class Pace:
@@ -171,7 +157,9 @@ class Outbox:
                 self._held = True
                 self._pace.hold(self)
             if not self._congested and (
-                self.size > self._limit or self._reactor.seconds() - self._moved > STALLED
+                self.size > self._limit
+                # (While the transport takes more, it only has not been given any.)
+                or (self._paused and self._reactor.seconds() - self._moved > STALLED)
             ):
                 self._congested = True
                 self._congestion(True)

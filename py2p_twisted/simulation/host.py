@@ -7,7 +7,6 @@ node's `Effects`. Everything that a turn has queued for one peer is one write.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +32,7 @@ from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.node import Node
-from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.queues import HIGH_WATER
 from py2p_twisted.errors import (
     LinkError,
     MeshError,
@@ -41,12 +40,11 @@ from py2p_twisted.errors import (
     SelfConnection,
     TooManyPeers,
 )
-from py2p_twisted.simulation.machine import READ, Machine
-from py2p_twisted.simulation.wires import CLOSE_TIMEOUT, HIGH_WATER, REFUSAL_TIMEOUT, End
+from py2p_twisted.simulation.machine import READ, Birth, Machine
+from py2p_twisted.simulation.wires import CLOSE_TIMEOUT, REFUSAL_TIMEOUT, End
 
 if TYPE_CHECKING:
     from py2p_twisted.simulation.history import Sent
-    from py2p_twisted.simulation.network import Simulation
 
 _NEVER: Final = float("inf")
 _REFUSALS: Final = (TooManyPeers, NetworkMismatch, SelfConnection)
@@ -63,27 +61,19 @@ class Host(Machine):
     :ivar duplicates: those of them that had come before.
     """
 
-    def __init__(
-        self,
-        sim: Simulation,
-        index: int,
-        address: Address,
-        ident: bytes,
-        settings: Settings,
-        rng: random.Random,
-    ) -> None:
-        super().__init__(sim, index, address, ident, settings, rng)
+    def __init__(self, birth: Birth) -> None:
+        super().__init__(birth)
         self.outcomes: dict[int, Exception | None] = {}
         self.frames = self.duplicates = self.bytes = 0
         self._wake = _NEVER
         self._armed = _NEVER
         self.node = Node(
-            ident=ident,
-            network=sim.network,
-            address=address,
+            ident=self.id,
+            network=self.sim.network,
+            address=self.address,
             effects=self,
-            rng=rng,
-            settings=settings,
+            rng=self.rng,
+            settings=self.settings,
         )
         self.node.composer.now = lambda: self.now
 
@@ -211,7 +201,7 @@ class Host(Machine):
             self.act(self.node.close_link(end.link, error, self.now, self.wall))
 
     def congested(self, end: End) -> None:
-        """What waits for a peer has risen above high water."""
+        """So much waits for a peer that it should not get more."""
         end.link.congested = True
 
     def relieved(self, end: End) -> None:
@@ -242,7 +232,7 @@ class Host(Machine):
         copies = 0
         for link in links:
             end: End = link.owner
-            if end.state != 1:
+            if end.state != 1 or (end.size > HIGH_WATER and end.overflows()):
                 continue
             frames = link.policy.frames(messages, shared)
             end.frames += frames

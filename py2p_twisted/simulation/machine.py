@@ -15,15 +15,17 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from py2p_twisted.core.actions import Dial
 from py2p_twisted.core.network import Address
+from py2p_twisted.core.queues import QUEUE_LIMIT, TURN
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import LinkError, MeshError
 from py2p_twisted.simulation import wires
-from py2p_twisted.simulation.wires import TURN, WINDOW, End
+from py2p_twisted.simulation.wires import WINDOW, End
 
 if TYPE_CHECKING:
     from py2p_twisted.simulation.history import Sent
@@ -31,6 +33,27 @@ if TYPE_CHECKING:
 
 #: What a process asks of a socket at a time, as Twisted does.
 READ = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """
+    What a machine is made with, whatever its kind.
+
+    :ivar sim: the network that it is part of.
+    :ivar index: its number among all participants of the run.
+    :ivar address: where it listens.
+    :ivar ident: its node id.
+    :ivar settings: its node's.
+    :ivar rng: what is random about it.
+    """
+
+    sim: Simulation
+    index: int
+    address: Address
+    ident: bytes
+    settings: Settings
+    rng: random.Random
 
 
 class Machine:
@@ -60,23 +83,15 @@ class Machine:
     #: Whether it runs the core of this package.
     ours = True
 
-    def __init__(
-        self,
-        sim: Simulation,
-        index: int,
-        address: Address,
-        ident: bytes,
-        settings: Settings,
-        rng: random.Random,
-    ) -> None:
-        self.sim = sim
-        self.index = index
-        self.name = f"n{index}"
-        self.address = address
-        self.id = ident
-        self.settings = settings
-        self.rng = rng
-        self.born = sim.now
+    def __init__(self, birth: Birth) -> None:
+        self.sim = birth.sim
+        self.index = birth.index
+        self.name = f"n{birth.index}"
+        self.address = birth.address
+        self.id = birth.ident
+        self.settings = birth.settings
+        self.rng = birth.rng
+        self.born = birth.sim.now
         self.joined: float | None = None
         self.died: float | None = None
         self.alive = True
@@ -90,7 +105,7 @@ class Machine:
         self.cut_off: list[End] = []
         self.dirty: list[End] = []
         self.closings: Counter[str] = Counter()
-        self.queue_limit = wires.QUEUE_LIMIT + settings.max_message
+        self.queue_limit = QUEUE_LIMIT + birth.settings.max_message
         #: What waits for the process, or ``None`` while it takes everything at once.
         self.backlog: deque[tuple[Callable[[Any], Any], Any]] | None = None
         #: How many reasons there are for it to stand still.
@@ -148,7 +163,7 @@ class Machine:
         """The process runs again after it was suspended."""
 
     def congested(self, end: End) -> None:
-        """What waits for a peer has risen above high water."""
+        """So much waits for a peer that it should not get more."""
 
     def relieved(self, end: End) -> None:
         """It has fallen below low water again."""
@@ -215,7 +230,8 @@ class Machine:
         self._read_next(0.0)
 
     def _read_next(self, delay: float) -> None:
-        if self.reads > 0 and self.backlog and not self._reading:
+        """Read after a while: also when nothing waits yet, what it has read takes its time."""
+        if self.reads > 0 and (self.backlog or delay) and not self._reading:
             self._reading = True
             self.sim.at(self.sim.now + delay, self._read_on)
 

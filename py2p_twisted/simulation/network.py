@@ -30,7 +30,7 @@ from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import ConnectTimeout
 from py2p_twisted.simulation.history import History, Sent
 from py2p_twisted.simulation.host import Host
-from py2p_twisted.simulation.machine import Machine
+from py2p_twisted.simulation.machine import Birth, Machine
 from py2p_twisted.simulation.timeline import Timeline
 from py2p_twisted.simulation.wires import GONE, PENDING, End
 
@@ -128,7 +128,7 @@ class Simulation(Timeline):
         index = len(self.machines)
         ident = node_id(address, self.network.id, f"{self.seed}/{index}")
         rng = self.rng(f"node {index}")
-        machine = kind(self, index, address, ident, settings or self.settings, rng)
+        machine = kind(Birth(self, index, address, ident, settings or self.settings, rng))
         # Monotonic clocks have nothing to do with each other.
         machine.skew = UPTIME + float(int(rng.random() * UPTIME))
         machine.wall_skew = WALL

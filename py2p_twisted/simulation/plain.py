@@ -24,7 +24,6 @@ Source: docs/protocol/wire.rst; faults R1 to R12; py2p 0.6.757, ``mesh.py``, ``b
 
 from __future__ import annotations
 
-import random
 import zlib
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -35,14 +34,12 @@ from py2p_twisted.core import base58, compression, flags
 from py2p_twisted.core.actions import Dial
 from py2p_twisted.core.message import Message, as_bytes, build, parse
 from py2p_twisted.core.network import Address
-from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import LinkError, MeshError, RemoteError
-from py2p_twisted.simulation.machine import Machine
+from py2p_twisted.simulation.machine import Birth, Machine
 from py2p_twisted.simulation.wires import OPEN, WINDOW, End
 
 if TYPE_CHECKING:
     from py2p_twisted.simulation.history import Sent
-    from py2p_twisted.simulation.network import Simulation
 
 #: Outgoing connections up to which a peers list is followed. Source: ``mesh.max_outgoing``.
 MAX_OUTGOING: Final = 4
@@ -101,16 +98,8 @@ class PlainHost(Machine):
     keepalive = 0.0
     user_timeout = RETRIES
 
-    def __init__(
-        self,
-        sim: Simulation,
-        index: int,
-        address: Address,
-        ident: bytes,
-        settings: Settings,
-        rng: random.Random,
-    ) -> None:
-        super().__init__(sim, index, address, ident, settings, rng)
+    def __init__(self, birth: Birth) -> None:
+        super().__init__(birth)
         self.table: dict[bytes | str, End] = {}
         self.awaiting: dict[End, None] = {}
         self.handled: Counter[Any] = Counter()

@@ -2,7 +2,7 @@
 Connections as TCP makes them: in order, with a latency, bounded, and breakable in every way.
 
 A connection has two `End`\\ s; each belongs to a machine and holds what its process has queued
-(the outbox of `py2p_twisted.net.flow`, with the same limits) and how much is under way::
+(the outbox of `py2p_twisted.net.flow`, by the same rules) and how much is under way::
 
     frames --flush--> written, not yet read by the other process (at most WINDOW)
                           |  latency, size / rate
@@ -31,19 +31,14 @@ from heapq import heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from py2p_twisted.core.actions import Dial
+from py2p_twisted.core.queues import HIGH_WATER, LOW_WATER, STALLED, STUCK_AFTER, TURN
 from py2p_twisted.errors import LinkError, PeerTooSlow, TransportFailed
 
 if TYPE_CHECKING:
     from py2p_twisted.simulation.machine import Machine
 
-#: As in `py2p_twisted.net.flow`, on which this package does not stand.
-HIGH_WATER: Final = 1024 * 1024
-LOW_WATER: Final = HIGH_WATER // 4
-QUEUE_LIMIT: Final = 4 * 1024 * 1024
-STUCK_AFTER: Final = 60.0
-TURN: Final = 256 * 1024
-
-#: As in `py2p_twisted.net.protocol`: how long a goodbye may take, and that of a refusal.
+#: As in `py2p_twisted.net.protocol`, on which this package does not stand: how long a goodbye may
+#: take, and that of a refusal.
 CLOSE_TIMEOUT: Final = 5.0
 REFUSAL_TIMEOUT: Final = 1.0
 #: What a kernel is told there: a silent peer is given up after this long, written data
@@ -108,7 +103,7 @@ class End:
         self.smooth = False
         self.ready = False
         self.congested = False
-        #: When the writer was stopped by a full window.
+        #: When the writer was stopped by a full window: nothing has moved since.
         self.paused: float | None = None
         #: When the last byte written will have left, where there is a rate.
         self.free_at = 0.0
@@ -148,7 +143,7 @@ class End:
 
     def put(self, frames: Sequence[bytes]) -> None:
         """Queue frames for the end of this turn."""
-        if self.state != OPEN:
+        if self.state != OPEN or (self.size > HIGH_WATER and self.overflows()):
             return
         self.frames += frames
         for frame in frames:
@@ -160,13 +155,18 @@ class End:
         if self.size > HIGH_WATER:
             self.crowd()
 
+    def overflows(self) -> bool:
+        """The outbox is above high water, and more is to come: whether that costs the link."""
+        if self.size - len(self.frames[0]) <= self.machine.queue_limit:
+            return False
+        self.fail(PeerTooSlow(f"{self.size} bytes wait for this peer, which does not read"))
+        return True
+
     def crowd(self) -> None:
-        """The outbox is above high water."""
+        """The outbox is above high water: whoever does not read, or not fast enough, gets no more."""
         machine = self.machine
-        behind = self.size - len(self.frames[0]) - len(self.frames[-1])
-        if behind > machine.queue_limit:
-            self.fail(PeerTooSlow(f"{self.size} bytes wait for this peer, which does not read"))
-        elif not self.congested:
+        stalled = self.paused is not None and machine.sim.now - self.paused > STALLED
+        if not self.congested and (stalled or self.size > machine.queue_limit):
             self.congested = True
             machine.congested(self)
 
@@ -206,7 +206,7 @@ class End:
             if sim.fragile and any(sim.breaks(frame) for frame in batch):
                 self.break_both()
                 return
-        if self.congested and self.size < LOW_WATER:
+        if self.congested and self.size <= LOW_WATER:
             self.congested = False
             self.machine.relieved(self)
         if self.state == CLOSING and not self.frames:

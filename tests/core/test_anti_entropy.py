@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from py2p_twisted.core import anti_entropy
 from py2p_twisted.core.anti_entropy import BUCKETS, BURST, FEW, AntiEntropy
 from py2p_twisted.core.connection import State
 from py2p_twisted.core.extension import PAGE, Kind
@@ -209,6 +210,15 @@ class CostTests(SynchronousTestCase):
             bench.advance(0.1)
         self.assertLessEqual(len(bench.told()) - before, 3 * 10)
         self.assertGreaterEqual(len(bench.told()) - before, 3 * 8)
+
+    def test_how_often_is_said_in_one_place(self):
+        """What a new peer begins with is what anybody can have at most."""
+        for burst in (2.0, 7.0):
+            self.patch(anti_entropy, "BURST", burst)
+            bench = Bench(*messages(3))
+            for number in range(20):
+                bench.asked(Bench(message(1000 + number)).digest())
+            self.assertEqual(len(bench.told()), 3 * burst)
 
     def test_no_digest_is_forgotten(self):
         """The last one is answered when it is its turn: it may be about what was withheld."""

@@ -915,6 +915,18 @@ class MeshTests(DialerCase):
             # Then for who asked, whether links are needed or not.
             self.assertEqual(len(self.dials), 1 + asked)
 
+    def test_a_look_meanwhile_counts_as_a_meeting(self):
+        """It showed that there is no place: who asked waits anew."""
+        self.not_alone()
+        self.lose(self.asked_for())
+        self.advance(LEARNED_PAUSE - 10)
+        self.dialer.visit(self.HOME, b"A", self.now)
+        self.lose(self.join(b"A", self.HOME, self.last))
+        self.advance(LEARNED_PAUSE - 1)
+        self.assertEqual(len(self.dials), 2)
+        self.advance(2)
+        self.assertEqual(len(self.dials), 3)
+
     def test_but_who_is_alone_comes_back_to_it(self):
         """Within seconds, for ever."""
         self.lose(self.asked_for())

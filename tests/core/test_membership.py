@@ -249,7 +249,8 @@ class World:
         self.rng = random.Random(seed)
         self.slow = slow
         self.now = 1000.0
-        self.settings = Settings(**options)
+        # The hosts dial as they like; so views of one neighbour are possible.
+        self.settings = Settings(max_outgoing=0, **options)
         self.hosts, self.at = [], {}
         self.queue, self.count = [], 0
         self.crossed = 0

@@ -51,6 +51,22 @@ def plain_number(value):
     return int(value) if isinstance(value, Kind) else value
 
 
+def probing():
+    """A node with a full view, the link by which it asks a stranger, and those of its view."""
+    solo = Mesh(active_view=3, probe_interval=5.0)
+    view = [solo.neighbour(b"N%d" % number, address=place(number)) for number in (1, 2, 3)]
+    solo.receive(view[-1], ext(Kind.SHUFFLE, b"Far", 1, [[list(place(7)), b"Seven"]]))
+    for _ in range(40):
+        solo.advance(0.5)
+        for one in view:
+            solo.receive(one, ext(99))
+        if dials := [dial for dial in solo.all(Dial) if dial.address == place(7)]:
+            break
+    link = solo.extended(b"Seven", dial=dials[0], address=place(7))
+    assert link.ext.probe
+    return solo, link, view
+
+
 def hellos(solo, link):
     return solo.frames(link, Kind.HELLO)
 
@@ -472,6 +488,28 @@ class SecondLinkTests(SynchronousTestCase):
             self.assertNotIn(BadExtension, host.closings() + net[one].closings())
 
 
+class ProofTests(SynchronousTestCase):
+    """What shows over a probe that the mesh was apart."""
+
+    def asked(self, *shorts, mode=1):
+        """What is said about being neighbours when a stranger asks for these."""
+        solo, link, _ = probing()
+        held = solo.broadcast("ours").id[:16]
+        solo.receive(link, ext(Kind.GRAFT, b"".join(shorts).replace(b"held" * 4, held), mode))
+        return solo.frames(link, Kind.NEIGHBOR), solo.counters["repairs given"]
+
+    def test_whoever_asks_for_what_is_here_had_been_apart(self):
+        """The link is kept, with high priority."""
+        for mode in (0, 1):
+            self.assertEqual(self.asked(b"x" * 16, b"held" * 4, mode=mode), ([(1,)], 1))
+
+    def test_ids_that_nobody_has_prove_nothing(self):
+        """A stranger cannot have us take it for a neighbour by making some up."""
+        self.assertEqual(self.asked(b"x" * 16, b"y" * 16), ([], 0))
+        self.assertEqual(self.asked(), ([], 0))
+        self.assertEqual(self.asked(b"held" * 4, mode=2), ([], 0))
+
+
 class LeavingTests(SynchronousTestCase):
     def test_who_is_evicted_is_read_to_the_end_and_left_once(self):
         """What is on its way is not lost."""
@@ -510,23 +548,12 @@ class LeavingTests(SynchronousTestCase):
 
     def test_what_was_asked_for_outlives_a_probe(self):
         """Asking for a peer that is being probed makes it a neighbour to be kept."""
-        solo = Mesh(active_view=3, probe_interval=5.0)
-        others = [solo.neighbour(b"N%d" % number, address=place(number)) for number in (1, 2)]
-        full = solo.neighbour(b"Full", address=place(3))
-        solo.receive(full, ext(Kind.SHUFFLE, b"Far", 1, [[list(place(7)), b"Seven"]]))
-        for _ in range(40):
-            solo.advance(0.5)
-            for one in (full, *others):
-                solo.receive(one, ext(99))
-            if dials := [dial for dial in solo.all(Dial) if dial.address == place(7)]:
-                break
-        link = solo.extended(b"Seven", dial=dials[0], address=place(7))
-        self.assertTrue(link.ext.probe)
+        solo, link, rest = probing()
         solo.connect(place(7))
         solo.receive(link, ext(Kind.NEIGHBOR_OK))
         for _ in range(40):
             solo.advance(0.5)
-            for one in (full, link, *others):
+            for one in (link, *rest):
                 solo.receive(one, ext(99))
         self.assertIsNone(solo.closed(link))
         self.assertIn((1,), solo.frames(link, Kind.NEIGHBOR))  # with high priority
@@ -575,6 +602,28 @@ class RetentionTests(SynchronousTestCase):
             solo.broadcast(number)
         self.assertLessEqual(set(solo.node.mesh.recent.held), solo.node.seen.shorts)
 
+    def test_a_copy_is_known_until_so_many_others_have_come(self):
+        """As docs/delivery.rst says, "How long a message is known"."""
+        solo = Mesh(seen_capacity=4096)
+        link = solo.neighbour(address=None)
+        copy = raw(0, "x", time=int(solo.wall))
+        solo.receive(link, copy)
+        for others, times in ((4096 * 63 // 64 - 1, 1), (4096, 2)):
+            for number in range(others):
+                solo.broadcast(others, number)
+            solo.receive(link, copy)
+            self.assertEqual(solo.effects.inbox, [("x",)] * times)
+
+    def test_what_is_shown_is_what_holds(self):
+        """Not what was asked for: ids have to outlive messages."""
+        solo = Mesh(seen_capacity=4096)
+        for number in range(2500):
+            solo.broadcast(number)
+        held, most = solo.node.mesh.sizes()["recent messages"]
+        self.assertEqual((held, most), (len(solo.node.mesh.recent), 2048))
+        self.assertGreater(held, 1900)
+        self.assertEqual(Mesh(retention_messages=7).node.mesh.sizes()["recent messages"], (0, 7))
+
     def test_a_node_that_keeps_nothing_still_relays(self):
         """With any of the three limits at zero."""
         for name in ("retention", "retention_messages", "retention_bytes"):
@@ -602,6 +651,12 @@ class GapTests(SynchronousTestCase):
         (gap,) = self.alone(601.0).all(Gap)
         self.assertEqual((gap.reason, gap.count), ("apart for too long", 0))
         self.assertIn("601 s", gap.detail)
+
+    def test_others_keep_messages_no_longer_than_half_as_long_as_ids(self):
+        """Whatever the retention that was asked for."""
+        (gap,) = self.alone(101.0, seen_window=200.0).all(Gap)
+        self.assertIn("for 100 s", gap.detail)
+        self.assertEqual(self.alone(99.0, seen_window=200.0).all(Gap), [])
 
     def test_within_the_retention_nothing_is_missed(self):
         """What others keep is brought."""

@@ -9,7 +9,7 @@ from py2p_twisted.core import flags
 from py2p_twisted.core.actions import Dropped, Replied
 from py2p_twisted.core.extension import Kind
 from py2p_twisted.core.message import with_appendix
-from py2p_twisted.core.routing import LARGEST, MOST_HOPS, TOKEN
+from py2p_twisted.core.routing import LARGEST, LONGEST, MOST_HOPS, TOKEN
 from py2p_twisted.errors import BadExtension, MeshClosed, ReplyFailed, TooManyContentErrors
 from tests.core.extended import Mesh, Net, ext
 from tests.core.support import WALL, frame, pack_body, whisper
@@ -43,6 +43,13 @@ class RoutingCase(SynchronousTestCase):
         short = self.short if short is None else short
         reply = body("yes") if reply is None else reply
         self.solo.receive(link, ext(Kind.ROUTED, token, target, short, hops, reply))
+
+    def wait(self, seconds):
+        """Time passes, in which the neighbours show that they are there."""
+        for _ in range(int(2 * seconds)):
+            self.solo.advance(0.5)
+            for link in (self.near, self.far):
+                self.solo.receive(link, ext(99, time=int(self.solo.wall)))
 
     def routed(self, link):
         return self.solo.frames(link, Kind.ROUTED)
@@ -186,6 +193,22 @@ class PassingTests(RoutingCase):
         for number in (0, 29):
             self.solo.receive(self.near, ext(Kind.ROUTED_ANSWER, b"%8d" % number, 1))
         self.assertEqual(self.answers(self.far), [(b"%8d" % 29, 1)])
+
+    def test_replies_that_nobody_waits_for_any_more_are_forgotten(self):
+        """With the next one that comes by: no answer to them is of any use."""
+        self.route(token=T1)
+        self.wait(LONGEST - 1)
+        self.route(token=T2)
+        self.assertEqual(len(self.routing), 2)
+        self.wait(1.5)
+        self.route(token=b"token..3")
+        self.assertEqual(list(self.routing._passed), [T2, b"token..3"])
+        for token in (T1, T2):
+            self.solo.receive(self.near, ext(Kind.ROUTED_ANSWER, token, 1))
+        self.assertEqual(self.answers(self.far), [(T2, 1)])
+        self.wait(LONGEST)
+        self.route(token=b"token..4")
+        self.assertEqual(len(self.routing), 1)
 
     def test_replies_to_us_are_remembered_within_bounds(self):
         """Those of both ways."""

@@ -92,6 +92,23 @@ class SettingsTests(SynchronousTestCase):
             error = self.assertRaises(BadArgument, Settings, **{name: 0})
             self.assertIn(name, str(error))
 
+    def test_nodes_that_seek_one_neighbour_each_make_no_mesh(self):
+        """They take each other's places for ever; who seeks none by itself does not."""
+        error = self.assertRaises(BadArgument, Settings, active_view=1)
+        self.assertIn("active_view must be 2 at least, not 1", str(error))
+        self.assertIn("max_outgoing=0", str(error))
+        self.assertEqual(Settings(active_view=2).active_view, 2)
+        self.assertEqual(Settings(active_view=1, max_outgoing=0).active_view, 1)
+
+    def test_messages_are_kept_for_half_as_long_as_ids_at_most(self):
+        """And half as many: an id must outlive its message."""
+        settings = Settings()
+        self.assertEqual(settings.effective_retention, settings.retention)
+        self.assertEqual(settings.effective_retention_messages, settings.retention_messages)
+        settings = Settings(retention=3600, retention_messages=10**6)
+        self.assertEqual(settings.effective_retention, settings.seen_window / 2)
+        self.assertEqual(settings.effective_retention_messages, settings.seen_capacity // 2)
+
     def test_a_node_with_nothing_kept_or_asked_is_possible(self):
         """These may be zero."""
         for name in ("passive_view", "passive_walk", "retention", "routed_replies"):

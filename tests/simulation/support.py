@@ -14,8 +14,8 @@ class Probe(Machine):
     :ivar log: what has happened: (when, what, detail).
     """
 
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, birth):
+        super().__init__(birth)
         self.log = []
         self.failures = []
 

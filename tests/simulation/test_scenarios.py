@@ -46,6 +46,12 @@ class FloodingTests(SynchronousTestCase):
         self.assertTrue(notes["outbox for them"] > 1024 * 1024, notes)
         self.assertEqual(rows["before"].figures.coverage, 100.0)
 
+    def test_what_others_took_before_is_asked_of_the_same_nodes(self):
+        """The slowest of all, in this network, is one of those that are stopped later."""
+        rows = self.play("slow", 12, seed=5)
+        notes = rows["one node slow, one stopped"].notes
+        self.assertTrue(0 < notes["p99 before"] < rows["before"].figures.p99, notes)
+
     def test_plain_nodes_are_reported_by_themselves(self):
         rows = self.play("mixed", 10)
         steady = rows["steady, our senders"]
@@ -70,6 +76,16 @@ class ScenarioTests(SynchronousTestCase):
         self.assertEqual(phases, ["joining", "warm-up", "5 senders", "any sender"])
         self.assertEqual(sorted(seconds for _, seconds, _ in told), [it[1] for it in told])
         self.assertTrue(0.95 < told[-1][2] <= 1.0, told[-1])
+
+    def test_what_clocks_cost_is_not_what_trees_cost_that_grow(self):
+        """Nor is it in any other scenario that measures what its senders' trees do."""
+        row = SCENARIOS["clocks"].run(12, 1)[0]
+        self.assertLess(row.figures.rmr, 0.05)
+        for name in ("steady", "clocks", "slow"):
+            told = []
+            SCENARIOS[name].run(8, 1, FLOOD, lambda *progress, told=told: told.append(progress))
+            self.assertIn("warm-up", {phase for phase, _, _ in told}, name)
+            self.assertTrue(0.85 < told[-2][2] < 1.0, (name, told[-2]))
 
     def test_a_run_can_be_had_again(self):
         first, second = (SCENARIOS["kill-30"].run(12, 5, FLOOD) for _ in range(2))

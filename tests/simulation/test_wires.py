@@ -1,7 +1,10 @@
 """Tests of `py2p_twisted.simulation.wires` and ``machine``: what connections do."""
 
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from py2p_twisted.core.settings import Settings
 from py2p_twisted.net import flow, protocol
 from py2p_twisted.simulation import Simulation, wires
 from tests.simulation.support import Probe, probes
@@ -284,8 +287,6 @@ class SilenceTests(SynchronousTestCase):
 
 class PressureTests(SynchronousTestCase):
     def test_the_limits_are_those_of_the_product(self):
-        for name in ("HIGH_WATER", "LOW_WATER", "QUEUE_LIMIT", "STUCK_AFTER", "TURN"):
-            self.assertEqual(getattr(wires, name), getattr(flow, name), name)
         for name in ("CLOSE_TIMEOUT", "REFUSAL_TIMEOUT", "KEEPALIVE_IDLE"):
             self.assertEqual(getattr(wires, name), getattr(protocol, name), name)
         probing = protocol.KEEPALIVE_PROBES * protocol.KEEPALIVE_INTERVAL
@@ -308,6 +309,88 @@ class PressureTests(SynchronousTestCase):
         self.assertEqual(ada.told, ["congested", "relieved"])
         self.assertEqual((ada.end.written, ada.end.size), (0, 0))
 
+    def stopped(self, steps):
+        """When what is told of a peer that does not read, with these (seconds, bytes) for it."""
+        sim, ada, ben = probes()
+        sim.stop_reading(ben)
+        ada.write(b"x" * wires.WINDOW)
+        begun = sim.now
+        for when, size in steps:
+            sim.run_to(begun + when)
+            ada.write(bytes(size))
+        sim.run(0.01)
+        return [(round(when - begun, 3), what) for when, what, _ in ada.log]
+
+    def stopped_for_real(self, steps):
+        """The same of a queue of the product."""
+        clock, log = Clock(), []
+
+        def note(what):
+            log.append((round(clock.seconds(), 3), what))
+
+        outbox = flow.Outbox(
+            clock,
+            StringTransport(),
+            flow.Pace(clock),
+            lambda error: note("too slow"),
+            largest=Settings().max_message,
+            congestion=lambda congested: note("congested" if congested else "relieved"),
+        )
+        outbox.put([b"x"])
+        outbox.flush()
+        outbox.pauseProducing()
+        for when, size in steps:
+            clock.advance(when - clock.seconds())
+            outbox.put([bytes(size)])
+            outbox.flush()
+        return log
+
+    def test_who_does_not_read_is_told_later_by_the_same_rule_as_in_the_product(self):
+        """Above high water when nothing has moved for a second; above the limit at once."""
+        some, more, large = 512 * 1024, 3 * 1024 * 1024, 8 * 1024 * 1024
+        for steps, expected in (
+            ([(0.1, some), (5.0, some)], []),
+            ([(0.1, some), (0.2, some), (0.9, some)], []),
+            ([(0.1, some), (0.2, some), (1.0, some), (1.1, some)], [(1.1, "congested")]),
+            ([(0.1, more), (2.0, 1), (2.5, more)], [(2.0, "congested")]),
+            ([(0.1, more), (0.2, large), (0.3, more)], [(0.3, "congested")]),
+            ([(0.1, more)] * 4, []),
+            ([(0.1, more)] * 4 + [(0.2, 1)], [(0.2, "congested")]),
+            ([(0.1, more)] * 5 + [(0.2, 1)], [(0.1, "congested")]),
+            ([(0.1, more)] * 6 + [(0.2, 1)], [(0.1, "congested"), (0.2, "too slow")]),
+        ):
+            self.assertEqual(self.stopped(steps), expected, steps)
+            self.assertEqual(self.stopped_for_real(steps), expected, steps)
+
+    def test_a_first_large_message_after_a_silence_makes_nobody_slow(self):
+        """Nothing has moved, since there was nothing to read."""
+        clock, log = Clock(), []
+        outbox = flow.Outbox(
+            clock,
+            StringTransport(),
+            flow.Pace(clock),
+            log.append,
+            largest=Settings().max_message,
+            congestion=log.append,
+        )
+        clock.advance(5)
+        outbox.put([bytes(2 * flow.HIGH_WATER)])
+        outbox.flush()
+        clock.advance(0)
+        self.assertEqual(log, [])
+
+    def test_who_reads_is_given_what_comes(self):
+        """Though more than high water waits: it would have to ask for what is withheld."""
+        sim, ada, ben = probes()
+        sim.slow(ben, 500_000.0)
+        most = 0
+        for _ in range(500):
+            ada.write(bytes(8192))
+            sim.run(0.01)
+            most = max(most, ada.end.size)
+        self.assertGreater(most, wires.HIGH_WATER)
+        self.assertEqual(ada.log, [])
+
     def test_who_reads_slowly_gets_so_many_bytes_a_second(self):
         sim, ada, ben = probes()
         sim.slow(ben, 1000.0)
@@ -317,6 +400,15 @@ class PressureTests(SynchronousTestCase):
         self.assertTrue(4500 <= len(ben.got) <= 5500, len(ben.got))
         sim.resume(ben)
         self.assertEqual(len(ben.got), 10_000)
+
+    def test_however_they_come(self):
+        """Piece by piece, each when the one before has been read, but not yet dealt with."""
+        sim, ada, ben = probes()
+        sim.slow(ben, 1000.0)
+        for _ in range(50):
+            ada.write(b"x" * 500)
+            sim.run(0.1)
+        self.assertTrue(4500 <= len(ben.got) <= 5500, len(ben.got))
 
     def test_a_peer_that_takes_nothing_for_a_minute_is_too_slow(self):
         sim, ada, ben = probes()

@@ -148,7 +148,9 @@ class Router(Protocol):
     def timely(self, stamp: float) -> bool:
         """Whether a broadcast's stamp is of our time."""
 
-    def received_run(self, link: Connection, messages: Sequence[Message]) -> None:
+    def received_run(
+        self, link: Connection, messages: Sequence[Message], shorts: Sequence[bytes]
+    ) -> None:
         """Broadcasts for the application have come, checked, new, and noted as seen."""
 
     def received(self, link: Connection, message: Message) -> None:
@@ -183,6 +185,8 @@ class Connection:
     :ivar bytes: how many bytes have come in.
     :ivar duplicates: frames among them that had come before, from whomever.
     :ivar drops: messages that were of no use, by reason.
+    :ivar onward: whether what came last has gone on to others as it was, not just announced. Frames
+        are kept for that; who was mistaken makes them anew.
     """
 
     def __init__(
@@ -213,6 +217,7 @@ class Connection:
         #: Whether whole frames are left for the next turn: call `receive_data` again.
         self.unread = False
         self.drops: Counter[str] = Counter()
+        self.onward = True
         #: Peers lists that the peer was asked for and has not sent yet.
         self.lists_awaited = 0
         #: When an unasked list was last used.
@@ -358,7 +363,8 @@ class Connection:
         data, start = decoder.chunk()
         begun, end = start, len(data)
         most = min(_VIEW_FROM, self._most + 1)
-        timely, keep = router.timely, router.relays
+        # At the end of a branch nothing goes on, and frames need not be kept for that.
+        timely, keep = router.timely, self.onward and router.relays
         broadcast: object = flags.BROADCAST
         # A local name is found faster than a global one.
         digest_of, narrow, scalars = sha256, NARROW, SCALARS
@@ -416,8 +422,7 @@ class Connection:
                 router.repeated(self, copies)
         if fresh:
             self.frames += len(fresh)
-            self._note(idents, now)
-            router.received_run(self, fresh)
+            router.received_run(self, fresh, self._note(idents, now))
         return start == end and start != begun
 
     def _read(

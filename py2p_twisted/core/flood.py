@@ -99,10 +99,21 @@ class Flood:
         if self._waiting > _MOST_WAITING:
             self.flush(came_by, now)
 
-    def relay_run(self, messages: Sequence[Message], came_by: Connection, now: float) -> None:
-        """Pass on broadcasts that are noted as seen already, behind what waits."""
-        self._onward.extend(messages)
-        self.flush(came_by, now)
+    def relay_run(
+        self,
+        messages: Sequence[Message],
+        came_by: Connection,
+        now: float,
+        shorts: Sequence[bytes],
+    ) -> None:
+        """
+        Pass on broadcasts that are noted as seen already, behind what waits.
+
+        :param shorts: their short ids.
+        """
+        if self._onward:
+            self.flush(came_by, now)
+        self._pass_on(messages, came_by, now, shorts)
 
     def flush(self, came_by: Connection, now: float) -> None:
         """Pass on what one read has brought: to everybody but the peer it came by."""
@@ -111,18 +122,35 @@ class Flood:
             return
         self._onward = []
         self._waiting = 0
+        self._pass_on(messages, came_by, now)
+
+    def _pass_on(
+        self,
+        messages: Sequence[Message],
+        came_by: Connection,
+        now: float,
+        shorts: Sequence[bytes] | None = None,
+    ) -> None:
         # While one connection to a peer gives way to another, the peer has two.
         came_from = self._links.table.get(came_by.id, came_by)
-        self._spread(messages, came_from, now)
+        came_by.onward = self._spread(messages, came_from, now, shorts)
 
     def _spread(
-        self, messages: Sequence[Message], came_from: Connection | None, now: float
-    ) -> None:
-        trees = self._trees
-        shorts: Sequence[bytes] | None = None
+        self,
+        messages: Sequence[Message],
+        came_from: Connection | None,
+        now: float,
+        shorts: Sequence[bytes] | None = None,
+    ) -> bool:
+        """
+        Keep messages, and pass them on.
+
+        :return: whether any goes to anybody, other than announced.
+        """
+        trees, onward = self._trees, False
         if self._settings.extensions:
             via = came_from.id if came_from is not None else b""
-            shorts = self._recent.hold(messages, via, now)
+            shorts = self._recent.hold(messages, via, now, shorts)
             missing = self._repair.missing
             if missing and came_from is not None and not missing.keys().isdisjoint(shorts):
                 obtained = self._repair.obtained
@@ -136,12 +164,12 @@ class Flood:
         if not messages:
             pass
         elif not len(trees):
-            self._to(trees.targets, messages, came_from)
+            onward = self._to(trees.targets, messages, came_from)
         elif len(messages) == 1 or len({message.items[1] for message in messages}) == 1:
-            self._by_tree(messages[0].items[1], messages, came_from, now, shorts)
+            onward = self._by_tree(messages[0].items[1], messages, came_from, now, shorts)
         else:
             for origin, run in groupby(messages, _origin):
-                self._by_tree(origin, list(run), came_from, now)
+                onward |= self._by_tree(origin, list(run), came_from, now)
         # After that, since a link may have become congested by it.
         for link in trees.behind:
             if link.ext is not None and link is not came_from:
@@ -150,6 +178,7 @@ class Flood:
             # The frames are with those who write them; an application may keep messages for long.
             for message in messages:
                 message.frames = None
+        return onward
 
     def _catch_up(self, late: Sequence[Message], came_from: Connection, now: float) -> None:
         """
@@ -177,25 +206,27 @@ class Flood:
         came_from: Connection | None,
         now: float,
         shorts: Sequence[bytes] | None = None,
-    ) -> None:
+    ) -> bool:
         latest = messages[-1].id[:SHORT]
         eager, announced = self._trees.routes(origin, len(messages), came_from, now, latest)
-        self._to(eager, messages, came_from)
+        onward = self._to(eager, messages, came_from)
         if announced:
             others = [link for link in announced if link is not came_from]
             if others:
                 shorts = shorts or [message.id[:SHORT] for message in messages]
                 self._trees.announce(shorts, others, now)
+        return onward
 
     def _to(
         self, links: Sequence[Connection], messages: Sequence[Message], came_from: Connection | None
-    ) -> None:
+    ) -> bool:
         if came_from is not None:
             links = [link for link in links if link is not came_from]
         if links and came_from is not None and came_from.ext is not None:
             links = self._but_stale(links, messages)
         if links:
             self._effects.relay(messages, links)
+        return bool(links)
 
     def _but_stale(
         self, links: Sequence[Connection], messages: Sequence[Message]

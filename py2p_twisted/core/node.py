@@ -788,9 +788,15 @@ class Node:
         """Whether a broadcast's stamp is of our time."""
         return self.clock.accepts(stamp, self.wall)
 
-    def received_run(self, link: Connection, messages: Sequence[Message]) -> None:
-        """Broadcasts for the application, checked and noted: pass them on, deliver them."""
-        self.flood.relay_run(messages, link, self.now)
+    def received_run(
+        self, link: Connection, messages: Sequence[Message], shorts: Sequence[bytes]
+    ) -> None:
+        """
+        Broadcasts for the application, checked and noted: pass them on, deliver them.
+
+        :param shorts: their short ids.
+        """
+        self.flood.relay_run(messages, link, self.now, shorts)
         self.effects.deliver(messages, link)
 
     def received(self, link: Connection, message: Message) -> None:

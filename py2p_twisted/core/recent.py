@@ -89,18 +89,26 @@ class RecentMessages:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, messages: Sequence[Message], via: bytes, now: float) -> list[bytes]:
+    def hold(
+        self,
+        messages: Sequence[Message],
+        via: bytes,
+        now: float,
+        shorts: Sequence[bytes] | None = None,
+    ) -> Sequence[bytes]:
         """
         Keep messages that nobody has brought before.
 
         :param via: the id of the neighbour that brought them; empty for our own.
-        :return: their short ids, in the same order.
+        :param shorts: their short ids, if these have been made before.
+        :return: them.
         """
         if now >= self._next_mark:
             self.tidy(now)
         self._latest = now
         held, before = self._held, len(self._held)
-        shorts = [message.id[:SHORT] for message in messages]
+        if shorts is None:
+            shorts = [message.id[:SHORT] for message in messages]
         if not held.keys().isdisjoint(shorts):
             # An application may send the same as it is, and twice.
             fresh = [one for one in messages if one.id[:SHORT] not in held]

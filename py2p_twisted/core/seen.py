@@ -118,13 +118,19 @@ class SeenCache:
             self.ids.pop(oldest, None)
             self.shorts.discard(oldest[:SHORT])
 
-    def added(self, idents: Sequence[bytes], now: float) -> None:
-        """Take note of ids that a reader has put into `ids` itself, all of them new."""
+    def added(self, idents: Sequence[bytes], now: float) -> list[bytes]:
+        """
+        Take note of ids that a reader has put into `ids` itself, all of them new.
+
+        :return: their short ones.
+        """
         self._order.append(tuple(idents))
         self._count += len(idents)
-        self.shorts.update([ident[:SHORT] for ident in idents])
+        shorts = [ident[:SHORT] for ident in idents]
+        self.shorts.update(shorts)
         if now >= self._next_mark or self._count >= self.capacity:
             self._tidy(now)
+        return shorts
 
     def _tidy(self, now: float) -> None:
         """Once in a while: begin a bucket, forget those that are past the window, make room."""

@@ -74,7 +74,7 @@ class Router:
     def timely(self, stamp):
         return True
 
-    def received_run(self, link, messages):
+    def received_run(self, link, messages, shorts):
         self.messages += messages
 
     def received(self, link, message):

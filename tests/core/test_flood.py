@@ -245,6 +245,22 @@ class AnnouncingTests(SynchronousTestCase):
         )
         self.assertEqual(self.heard(self.cyd), [1, 2, 3, 4, 5])
 
+    def test_at_the_end_of_a_branch_no_frames_are_kept(self):
+        """Whoever comes back to it gets messages as they are, all the same."""
+        self.solo.lost(self.dan)
+        self.solo.receive(self.ada, raw(0, 1))
+        self.assertTrue(self.ada.onward)
+        self.prune(self.ben, 1)
+        self.prune(self.cyd, 1)
+        self.solo.receive(self.ada, raw(0, 2))
+        self.assertFalse(self.ada.onward)
+        self.solo.receive(self.ada, raw(0, 3))
+        self.solo.receive(self.ben, ext(Kind.GRAFT, self.ident(3), 2))
+        self.solo.receive(self.ada, raw(0, 4) + raw(0, 5))
+        self.assertTrue(self.ada.onward)
+        self.assertEqual(self.heard(self.ben), [1, 4, 5])
+        self.assertEqual(self.solo.effects.inbox, [(1,), (2,), (3,), (4,), (5,)])
+
     def test_nothing_is_announced_to_who_has_brought_it(self):
         """What others bring still is, until it asks for it."""
         self.solo.receive(self.ada, raw(0, 1))

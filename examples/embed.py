@@ -37,7 +37,7 @@ class Station:
         self.heard: dict[str, float] = {}
         self._service = service
         # Callbacks, for what happens now and then.
-        service.on_join = lambda link: self.say("a peer more: {}", len(service.routing_table))
+        service.on_join = lambda link: self.say("a peer more: {}", len(service.settled))
         service.on_leave = lambda link, error: self.say("a peer less: {}", error)
 
     def say(self, text: str, *values: object) -> None:

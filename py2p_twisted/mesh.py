@@ -156,6 +156,8 @@ class mesh_socket(base_socket):
         self._closed = False
         self._closing = threading.Lock()
         self._table: Mapping[bytes, mesh_connection] = MappingProxyType({})
+        #: How many of them have settled.
+        self._settled = 0
         self._table_changed = threading.Condition()
         self._worker: Worker | None = None
         #: What callers may be waiting for.
@@ -289,7 +291,10 @@ class mesh_socket(base_socket):
 
     def wait_connected(self, timeout: float = 10.0, peers: int = 1) -> mesh_socket:
         """
-        Wait until there are peers.
+        Wait until there are peers that are here to stay.
+
+        Those are our neighbours, and the nodes of py2p. A node that merely has a look, as they do
+        in a larger network, does not count.
 
         :param timeout: in seconds.
         :param peers: how many.
@@ -297,21 +302,28 @@ class mesh_socket(base_socket):
         :raises TimeoutError: there are not so many by then; it says what failed lately.
         :raises BlockingInReactor: this is the reactor's thread.
         """
-        if len(self._table) >= peers:
+        if self._settled >= peers:
             return self
         self._thread.refuse_inside("wait_connected()")
         until = monotonic() + timeout
         with self._table_changed:
-            while len(self._table) < peers:
+            while self._settled < peers:
                 left = until - monotonic()
                 self._need_open()
                 if left <= 0:
-                    lately = "; ".join(list(self._errors)[-3:]) or "no connection was tried"
                     raise ConnectTimeout(
-                        f"{len(self._table)} of {peers} peers after {timeout:g} s: {lately}"
+                        f"{self._settled} of {peers} peers after {timeout:g} s: {self._lately()}"
                     )
                 self._table_changed.wait(min(1.0, left))
         return self
+
+    def _lately(self) -> str:
+        """Why there are no more peers, as far as that is known."""
+        told = list(self._errors)[-3:]
+        undecided = len(self._table) - self._settled
+        if undecided > 0:
+            told.append(f"connected to {undecided} more, not known to stay")
+        return "; ".join(told) or "no connection was tried"
 
     def request_peers(self) -> None:
         """Ask the neighbours whom they know; nodes do that by themselves when they need to."""
@@ -476,7 +488,7 @@ class mesh_socket(base_socket):
         self._thread.forget(self._reactor_gone)
         self._inbox.close()
         with self._table_changed:
-            self._table = MappingProxyType({})
+            self._table, self._settled = MappingProxyType({}), 0
             self._table_changed.notify_all()
         if self._worker is not None:
             wait = 0.0 if self._thread.inside() else max(0.0, until - monotonic())
@@ -508,7 +520,7 @@ class mesh_socket(base_socket):
         if forked:
             self._closing = threading.Lock()
             self._table_changed = threading.Condition()
-            self._table = MappingProxyType({})
+            self._table, self._settled = MappingProxyType({}), 0
             self._handover.forked(self._thread.gone)
             self._inbox.forked()
             if self._worker is not None:
@@ -689,6 +701,18 @@ class _Bridge(Application):
 
     def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
         self._sock._print(1, "connection to {} has been closed: {}", link.id, error)
+
+    def peer_settled(self, link: Connection) -> None:
+        self._count_settled()
+
+    def peer_gone(self, link: Connection, error: MeshError) -> None:
+        self._count_settled()
+
+    def _count_settled(self) -> None:
+        sock = self._sock
+        with sock._table_changed:
+            sock._settled = len(sock._factory.settled)
+            sock._table_changed.notify_all()
 
     def table_changed(self, table: Mapping[bytes, Connection]) -> None:
         sock = self._sock

@@ -234,8 +234,10 @@ class Chat:
         if line in ("/quit", "/q"):
             return False
         if line == "/peers":
-            for ident, link in self.member.service.routing_table.items():
-                self._show(f"* {printable(ident)} at {link.owner.peer_name}")
+            service = self.member.service
+            for ident, link in service.routing_table.items():
+                if ident in service.settled:
+                    self._show(f"* {printable(ident)} at {link.owner.peer_name}")
         elif line == "/help":
             self._show(HELP)
         elif line.startswith("/") and not line.startswith("//"):
@@ -263,11 +265,11 @@ class Chat:
 
     def _peer_down(self, link: Connection, error: MeshError) -> None:
         left = self._peers()
-        more = "" if self.member.service.routing_table else "; trying to get back"
+        more = "" if self.member.service.settled else "; trying to get back"
         self._show(f"* peer down at {link.owner.peer_name}, because {error}; {left}{more}")
 
     def _peers(self) -> str:
-        count = len(self.member.service.routing_table)
+        count = len(self.member.service.settled)
         return f"{count} peer{'' if count == 1 else 's'}"
 
     def _show(self, line: str) -> None:

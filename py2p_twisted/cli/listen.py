@@ -140,12 +140,12 @@ async def _listen(reactor: Any, options: argparse.Namespace) -> None:
         sys.stderr.flush()
 
     def lost(link: Connection, error: MeshError) -> None:
-        if not member.service.routing_table:
+        if not member.service.settled:
             where = link.owner.peer_name
             notes.put(f"py2p listen: the link to {where} is lost ({error}); trying again\n")
 
     def back(link: Connection) -> None:
-        if len(member.service.routing_table) == 1:
+        if len(member.service.settled) == 1:
             notes.put(f"py2p listen: joined through {link.owner.peer_name}\n")
 
     def told(delivery: Delivery) -> None:

@@ -120,6 +120,9 @@ class Member:
         """
         Join, trying again until the time is over.
 
+        The first peer that has settled is waited for. When the time is over one that has not
+        is good enough: everything is sent to it, too.
+
         :return: through whom.
         :raises CommandFailed: nobody could be joined through.
         """
@@ -167,7 +170,9 @@ class Member:
                 ", so nobody would take what it sends: set the clock"
             )
         if service.routing_table:
-            link = next(iter(service.routing_table.values()))
+            table = service.routing_table
+            here = [link for ident, link in table.items() if ident in service.settled]
+            link = (here or list(table.values()))[0]
             return str(link.owner.peer_name)
         raise CommandFailed(
             self._why_not(problems, "" if hopeless() else f" within {self._timeout:g} s")

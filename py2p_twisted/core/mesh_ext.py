@@ -253,7 +253,6 @@ class MeshExtension:
     def joined(self, link: Connection, replaced: Connection | None) -> None:
         """A link stands in the routing table, maybe in the place of another one."""
         node = self._node
-        self.greet(link)
         if replaced is not None:
             self.membership.replaced(replaced, link, node.now)
             if replaced.ext is not None:

@@ -436,7 +436,7 @@ class Node:
             self._choose(old, link)
         elif not link.outgoing and self.links.inbound() >= self.settings.max_inbound:
             # It may have come to the only address it knows, so tell it others.
-            self._send_peers(link)
+            self._introduce(link)
             raise TooManyPeers(self.settings.max_inbound)
         else:
             self._join(link)
@@ -522,7 +522,7 @@ class Node:
             self.decide(Connected(token, link))
         # The list that follows a handshake counts as asked for.
         link.lists_awaited += 1
-        self._send_peers(link)
+        self._introduce(link)
         if self.settings.extensions:
             self.mesh.joined(link, replaced)
         else:
@@ -532,6 +532,12 @@ class Node:
         for token, message in self.replies.found(link.id):
             self._whisper(link, message)
             self.decide(Replied(token, None))
+
+    def _introduce(self, link: Connection) -> None:
+        """Say what we speak and whom we know. In this order: the list alone is a plain node's."""
+        if self.settings.extensions:
+            self.mesh.greet(link)
+        self._send_peers(link)
 
     # --- what the application does -----------------------------------------------------
 
@@ -920,6 +926,8 @@ class Node:
         entries = message.payload[1] if len(message.payload) > 1 else None
         if not isinstance(entries, list):
             raise BadField("a peers message without a list")
+        if link.ext is None:
+            self.mesh.shepherd.list_came(link)
         if link.lists_awaited:
             link.lists_awaited -= 1
             most = LIST_LENGTH

@@ -105,6 +105,8 @@ class Shepherd:
         self._visiting: dict[Address, float] = {}
         self._timer: Timer | None = None
         self._looks = 0
+        #: Peers that have said neither that they speak mesh-ext nor anything else.
+        self._undecided: dict[Connection, Timer] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -113,12 +115,24 @@ class Shepherd:
         """A peer has joined that may be a plain node: see whether it announces anything."""
         if link.outgoing and link.dial is not None and link.dial.address in self._visiting:
             del self._visiting[link.dial.address]
-        self._timers.at(now + UNDECIDED, partial(self._decide, link))
+        self._undecided[link] = self._timers.at(now + UNDECIDED, partial(self._decide, link))
         if link.id in self._known and (lost := self._known[link.id][1]) is not None:
             self._known[link.id] = (self._known[link.id][0], None)
             self._push(link, lost, now)
 
+    def list_came(self, link: Connection) -> None:
+        """
+        A peer has sent a list of peers.
+
+        Who speaks mesh-ext says so before: one that has not is a plain node.
+        """
+        if link in self._undecided:
+            self._decide(link)
+
     def _decide(self, link: Connection) -> None:
+        timer = self._undecided.pop(link, None)
+        if timer is not None:
+            timer.cancel()
         if link.state is not State.OPEN:
             return
         if link.ext is not None:
@@ -142,6 +156,8 @@ class Shepherd:
 
     def left(self, link: Connection, now: float) -> None:
         """A link has ended."""
+        if (timer := self._undecided.pop(link, None)) is not None:
+            timer.cancel()
         if link.ext is None and link.id in self._known:
             self._remember(link.id, self._known[link.id][0], now)
 

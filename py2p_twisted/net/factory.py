@@ -116,6 +116,16 @@ class Application:
     def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
         """A peer has left the routing table; ``last``: it is empty."""
 
+    def peer_settled(self, link: Connection) -> None:
+        """
+        A peer that has joined is here to stay; see `MeshFactory.settled`.
+
+        Most links of a mesh are made for a look, and end without this.
+        """
+
+    def peer_gone(self, link: Connection, error: MeshError) -> None:
+        """A peer that had settled has left. `peer_left` has been called before."""
+
     def table_changed(self, table: Mapping[bytes, Connection]) -> None:
         """The routing table has changed. The mapping is a snapshot, it will not change."""
 
@@ -198,8 +208,7 @@ class MeshFactory(Factory):
         self._protocols: dict[MeshProtocol, None] = {}
         #: Those among them that are being closed, oldest first.
         self._ending: dict[MeshProtocol, None] = {}
-        #: The ids of peers that the log calls up.
-        self._up: set[bytes] = set()
+        self._settled: frozenset[bytes] = frozenset()
         self._waiting: dict[int, Deferred[Any]] = {}
         self._all_gone: list[Deferred[None]] = []
         #: What has arrived in this turn.
@@ -282,6 +291,18 @@ class MeshFactory(Factory):
         May be read from any thread.
         """
         return self._snapshot
+
+    @property
+    def settled(self) -> frozenset[bytes]:
+        """
+        The ids of the peers that are here to stay: a snapshot that does not change.
+
+        These are our neighbours and the plain nodes. The routing table also has those who
+        have not decided yet, or have a look and go again.
+
+        May be read from any thread.
+        """
+        return self._settled
 
     @property
     def duplicates(self) -> int:
@@ -537,14 +558,15 @@ class MeshFactory(Factory):
 
     def _do_settled(self, action: Settled) -> None:
         link = action.link
-        if link.id in self._up:
+        if link.id in self._settled:
             return  # over another connection
-        self._up.add(link.id)
+        self._settled |= {link.id}
         where = link.owner.peer_name
         self._reports.note(
             LogLevel.info, "peer up: {peer} at {where}, {count} in all", host=_host(where),
-            event="peer up", peer=printable(link.id), where=where, count=len(self._snapshot),
+            event="peer up", peer=printable(link.id), where=where, count=len(self._settled),
         )  # fmt: skip
+        self.application.peer_settled(link)
 
     def _do_left(self, action: Left) -> None:
         link, error = action.link, action.error
@@ -553,12 +575,13 @@ class MeshFactory(Factory):
         host = _host(where)
         # As often as "peer up", or a reader of the log would believe in peers that are gone. Of
         # those who merely had a look neither is said, unless somebody wants to know it all.
-        level = LogLevel.info if link.id in self._up else LogLevel.debug
-        self._up.discard(link.id)
+        settled = link.id in self._settled
+        self._settled -= {link.id}
         self._reports.note(
-            level, "peer down: {peer} at {where}, because {error}; {count} remain",
+            LogLevel.info if settled else LogLevel.debug,
+            "peer down: {peer} at {where}, because {error}; {count} remain",
             host=host, event="peer down", peer=printable(link.id), where=where,
-            reason=error.reason, error=reason_of(error), count=len(self._snapshot),
+            reason=error.reason, error=reason_of(error), count=len(self._settled),
         )  # fmt: skip
         if action.last and not self._closing:
             self._reports.note(
@@ -567,6 +590,8 @@ class MeshFactory(Factory):
                 event="alone", network=self.network.name,
             )  # fmt: skip
         self.application.peer_left(link, error, action.last)
+        if settled:
+            self.application.peer_gone(link, error)
         if isinstance(error, LinkError) and not isinstance(error, _NO_FAILURES):
             self.application.link_failed(error, link.owner.peer_name)
 

@@ -103,8 +103,9 @@ class MeshService(Service, Application):
     :ivar network: the network it belongs to.
     :ivar ports: what it listens on, once started.
     :ivar on_message: called with a `Delivery` for every message, when set.
-    :ivar on_join: called with each peer's `Connection`, when set.
-    :ivar on_leave: called with the `Connection` and the reason, when set.
+    :ivar on_join: called with the `Connection` of each peer that has settled, when set.
+    :ivar on_leave: called with the `Connection` and the reason when such a peer has left, when
+        set.
     :ivar on_gap: called with a number (0 if nobody knows), a reason and a text when messages
         cannot be brought to this node any more, when set.
     """
@@ -317,6 +318,14 @@ class MeshService(Service, Application):
         return self.factory.routing_table
 
     @property
+    def settled(self) -> frozenset[bytes]:
+        """
+        The ids of those peers that are here to stay, for which ``on_join`` has been called: a
+        snapshot, readable from any thread. See `MeshFactory.settled`.
+        """
+        return self.factory.settled
+
+    @property
     def status(self) -> Status:
         """What there is to know about this node, as a mapping that can be printed."""
         state = "closed" if self._closed else "Nominal"
@@ -333,10 +342,16 @@ class MeshService(Service, Application):
         return self.factory.connect(to_address((host, port)))
 
     def when_connected(self, peers: int = 1) -> Deferred[MeshService]:
-        """A Deferred that fires when there are at least so many peers."""
+        """
+        A Deferred that fires when at least so many peers have settled.
+
+        A node of this package has when both ends agree to be neighbours; a plain node when its
+        list of peers has come, and nothing was announced before it (or nothing has come at all for
+        two seconds). Who merely has a look does not count.
+        """
         if self._closed:
             return fail(MeshClosed("this service has been stopped"))
-        if len(self.routing_table) >= peers:
+        if len(self.settled) >= peers:
             return succeed(self)
         waiting: Deferred[MeshService] = Deferred()
         self._waiting.append((peers, waiting))
@@ -406,17 +421,17 @@ class MeshService(Service, Application):
             stream.put(delivery)
         self._call(self.on_message, delivery)
 
-    def peer_joined(self, link: Connection, first: bool) -> None:
-        """A peer has joined."""
+    def peer_settled(self, link: Connection) -> None:
+        """A peer is here to stay."""
         self._call(self.on_join, link)
-        count = len(self.routing_table)
+        count = len(self.settled)
         ready = [item for item in self._waiting if item[0] <= count]
         self._waiting = [item for item in self._waiting if item[0] > count]
         for _, waiting in ready:
             waiting.callback(self)
 
-    def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
-        """A peer has left."""
+    def peer_gone(self, link: Connection, error: MeshError) -> None:
+        """A peer that had settled has left."""
         self._call(self.on_leave, link, error)
 
     def link_failed(self, error: Exception, where: str) -> None:

@@ -23,6 +23,7 @@ from py2p_twisted.cli.chat import Chat, Console, TerminalConsole
 from py2p_twisted.cli.lines import FileLines
 from py2p_twisted.cli.running import CommandFailed
 from tests.cli.members import FIRST, MemberTestCase, ToyStdin, options
+from tests.net.wires import look, mute
 
 try:
     import termios
@@ -219,6 +220,38 @@ class PeerTests(ChatTestCase):
             down, "* peer down at 10.0.0.2:4444, because the peer closed the connection; 1 peer"
         )
         self.leave()
+
+    def test_who_merely_has_a_look(self) -> None:
+        """It is neither shown nor counted."""
+        for name in ("ben", "dan", "eve"):
+            self.mesh.add(name)
+        self.begin(*(self.mesh[name].address for name in ("ada", "ben", "dan")))
+        self.mesh.advance(5)
+        (member,), eve = self.members, self.mesh["eve"]
+        before = len(self.console.shown)
+        look(member.factory, eve.address, eve.id)
+        self.mesh.settle()
+        self.assertIn(eve.id, member.routing_table)
+        self.assertEqual(len(self.type("/peers")), 3)
+        self.mesh.advance(60)
+        self.assertNotIn(eve.id, member.routing_table)
+        self.assertEqual(len(self.console.shown), before + 3)
+        down, up = self.shown_after(lambda: self.mesh.kill("dan"))
+        self.assertTrue(down.endswith("; 2 peers"), down)
+        self.assertEqual(up, "* peer up at 10.0.0.4:4444, 3 peers")  # now it is wanted
+
+    def test_who_has_not_decided(self) -> None:
+        """A plain node counts when it is known to be one."""
+        plain = self.mesh.add("ben", extensions=False)
+        mute(plain.service.factory)
+        self.begin()
+        self.members[0].connect(*plain.address)
+        self.mesh.settle()
+        self.assertIn(plain.id, self.members[0].routing_table)
+        (down,) = self.shown_after(lambda: self.mesh.kill("ada"), 1)
+        self.assertTrue(down.endswith("; 0 peers; trying to get back"), down)
+        up = self.shown_after(lambda: None, 1)
+        self.assertEqual(up, ["* peer up at 10.0.0.2:4444, 1 peer"])
 
     def test_the_last_one_goes(self) -> None:
         """It is tried to get back; what is said meanwhile is said later."""

@@ -21,6 +21,7 @@ from py2p_twisted.cli.listen import as_line, as_object, as_text
 from py2p_twisted.daemon import plainjson
 from py2p_twisted.net import Delivery
 from tests.cli.members import FIRST, InlineWriter, MemberTestCase
+from tests.net.wires import mute
 
 WAY = f"--join={FIRST}"
 
@@ -280,6 +281,22 @@ class ListenTests(ListenTestCase):
         self.later(60, lambda: self.mesh["ben"].send("back"))
         self.assertEqual(self.listen("--count=1"), 0)
         self.assertIn("  back\n", self.printed())
+
+    def test_what_is_said_of_the_link(self) -> None:
+        """That it is lost, and when there is one again: not before its peer is known to stay."""
+        ben, dan = (self.mesh.add(name, extensions=False) for name in ("ben", "dan"))
+        for node in (ben, dan):
+            mute(node.service.factory)
+        self.later(1, lambda: self.members[0].connect(*ben.address))
+        self.later(1.5, lambda: self.members[0].connect(*dan.address))
+        self.later(2, self.mesh.kill, "ada")
+        self.later(2.9, lambda: self.assertEqual(self.err.getvalue().count("\n"), 2))
+        self.later(5, lambda: ben.send("hello"))
+        self.assertEqual(self.listen("--count=1"), 0)
+        first, lost, again = self.said().splitlines()
+        self.assertEqual(first, f"py2p listen: joined through {FIRST}")
+        self.assertIn(f"the link to {FIRST} is lost", lost)
+        self.assertEqual(again, "py2p listen: joined through 10.0.0.2:4444")
 
     def test_signals(self) -> None:
         """One line, and a goodbye."""

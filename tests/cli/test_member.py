@@ -26,6 +26,7 @@ from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.core.network import Network
 from py2p_twisted.net import MeshService
 from tests.cli.members import FIRST, MemberTestCase, options
+from tests.net.wires import mute
 
 ADA = ("10.0.0.1", 4444)
 NOBODY = ("10.0.0.99", 4444)
@@ -72,6 +73,33 @@ class JoinTests(JoiningTestCase):
         self.assertEqual(self.outcome(self.join(member)), FIRST)
         self.mesh.settle()
         self.assertEqual(len(member.service.routing_table), 2)
+
+    def test_a_node_that_is_full(self) -> None:
+        """It names others before it hangs up: one of them is joined through."""
+        self.mesh.add("ben", max_inbound=1)
+        self.mesh.link("ada", "ben")
+        member = self.member(self.mesh["ben"].address)
+        self.assertEqual(self.outcome(self.join(member)), FIRST)
+        self.assertEqual(self.said(), "")
+
+    def test_the_first_one_that_stays(self) -> None:
+        """It may not be the first one that has answered."""
+        ben = self.mesh.add("ben", extensions=False)
+        mute(ben.service.factory)
+        member = self.member(ben.address, ADA)
+        self.assertEqual(self.outcome(self.join(member)), FIRST)
+        self.assertEqual(next(iter(member.service.routing_table)), ben.id)
+
+    def test_a_plain_node(self) -> None:
+        """It is joined through when it is known to be one, or when there is no time for that."""
+        ben = self.mesh.add("ben", extensions=False)
+        for silent, timeout, taken in ((False, 10.0, 0), (True, 10.0, 2), (True, 1.0, 1)):
+            if silent:
+                mute(ben.service.factory)
+            member, before = self.member(ben.address, timeout=timeout), self.now
+            self.assertEqual(self.outcome(self.join(member)), "10.0.0.2:4444")
+            self.assertEqual(self.now - before, taken)
+            self.assertTrue(self.leave(member))
 
     def test_nobody_is_there(self) -> None:
         """It is said once, tried until the time is over, and said with what to do."""

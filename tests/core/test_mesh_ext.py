@@ -19,6 +19,7 @@ from py2p_twisted.core.actions import (
     Joined,
     Left,
     Replaced,
+    Settled,
 )
 from py2p_twisted.core.connection import State
 from py2p_twisted.core.dialer import LEARNED_PAUSE
@@ -89,16 +90,39 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual((sub, kind, version, caps), (0x2E, 1, VERSION, 0))
         self.assertEqual((type(nonce), len(nonce)), (bytes, 8))
 
-    def test_it_comes_behind_the_handshake_and_nobody_else_gets_it(self):
-        """Not who has not introduced itself, is turned away, or is on standby."""
+    def test_it_comes_behind_the_handshake_and_before_the_list(self):
+        """A list that comes without it is a plain node's; also that of a node that is full."""
         solo = Mesh(max_inbound=1)
         link = solo.accept()
         self.assertEqual(hellos(solo, link), [])
         solo.receive(link, handshake(b"A"))
-        self.assertEqual(len(hellos(solo, link)), 1)
         late = solo.peer(b"B")
         self.assertIsNotNone(solo.closed(late))
-        self.assertEqual(hellos(solo, late), [])
+        for one in (link, late):
+            subs = [payload[0] for payload in solo.effects.to(one)]
+            self.assertEqual(subs, [flags.HANDSHAKE, flags.EXTENSION, flags.PEERS])
+
+    def test_nobody_else_gets_it(self):
+        """Who is of another network, say."""
+        solo = Mesh()
+        link = solo.accept()
+        solo.receive(link, handshake(b"A", network=b"another"))
+        self.assertEqual(hellos(solo, link), [])
+
+    def test_who_sends_a_list_without_it_is_plain(self):
+        """Known at once; who sends neither, after two seconds; who has announced it, never."""
+        solo = Mesh()
+        listing, silent, extended = solo.peer(b"A"), solo.peer(b"B"), solo.extended(b"C")
+
+        def settled():
+            return [action.link for action in solo.all(Settled)]
+
+        self.assertEqual(settled(), [])
+        for link in (listing, extended):
+            solo.receive(link, whisper(flags.PEERS, []))
+        self.assertEqual(settled(), [listing])
+        solo.advance(2.0)
+        self.assertEqual(settled(), [listing, silent])
 
     def test_once_on_each_connection_whatever_comes(self):
         """Handshakes again, hellos again, lists, questions, and messages."""

@@ -24,6 +24,7 @@ from py2p_twisted.errors import (
 )
 from py2p_twisted.reactor_thread import HANDOVER_LIMIT
 from tests.mesh.support import SocketTestCase
+from tests.net.wires import look, mute
 
 
 class SendingTests(SocketTestCase):
@@ -379,6 +380,55 @@ class ConnectingTests(SocketTestCase):
         """When they are there it returns at once."""
         one, _ = self.pair()
         self.assertIs(one.wait_connected(0), one)
+
+    def test_wait_connected_counts_peers_that_stay(self) -> None:
+        """Who merely has a look is in the routing table, and no peer to wait for."""
+        one, _ = self.pair(active_view=1)
+        other, _ = self.pair(active_view=1)
+        look(other._factory, one.out_addr, one.id)
+        self.settle()
+        for sock in (one, other):
+            self.assertEqual(len(sock.routing_table), 2)
+            with self.assertRaises(ConnectTimeout) as caught:
+                sock.wait_connected(timeout=0, peers=2)
+            self.assertIn("1 of 2 peers", str(caught.exception))
+            self.assertIn("connected to 1 more", str(caught.exception))
+            self.assertIs(sock.wait_connected(0), sock)
+
+    def test_wait_connected_does_not_count_the_undecided(self) -> None:
+        """Neither when another peer has settled."""
+        one, other = self.world.socket(), self.world.socket()
+        plain = self.world.socket(extensions=False)
+        mute(plain._factory)
+        self.join(one, plain)
+        self.join(one, other)
+        one.wait_connected(0)
+        self.assertRaises(ConnectTimeout, one.wait_connected, timeout=0, peers=2)
+        self.world.advance(2)
+        one.wait_connected(0, peers=2)
+
+    def test_wait_connected_when_a_peer_has_gone(self) -> None:
+        """It counts no more."""
+        one, other = self.pair()
+        other.close()
+        self.world.advance(1)
+        self.assertRaises(ConnectTimeout, one.wait_connected, timeout=0)
+        one.close()
+        self.assertRaises(MeshClosed, one.wait_connected, timeout=0)
+
+    def test_a_look_is_a_connect(self) -> None:
+        """The event tells of the first peer at all: what is sent from then on is heard."""
+        one, other = self.world.socket(), self.world.socket(extensions=False)
+        mute(other._factory)
+        seen: list[int] = []
+        one.on("connect", lambda sock: seen.append(len(sock.routing_table)))
+        one.connect(*other.out_addr)
+        self.settle()
+        self.assertEqual(seen, [1])
+        self.assertRaises(ConnectTimeout, one.wait_connected, timeout=0)
+        self.world.advance(2)
+        self.assertIs(one.wait_connected(0), one)
+        self.assertEqual(seen, [1])
 
     def test_a_kept_connection_is_the_peer(self) -> None:
         """Also when another connection to it has taken its place."""

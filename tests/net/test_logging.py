@@ -79,6 +79,16 @@ class SettlingTests(LogTestCase):
         gone(wire)
         self.assertEqual(self.names(), ["joined", "peer up", "peer down", "alone"])
 
+    def test_how_many_there_are(self) -> None:
+        """Those who are called up, and not down again."""
+        ada = self.host.join(b"Ada")
+        self.host.clock.advance(1)
+        self.host.join(b"Ben", peer=("10.0.1.1", 1))
+        self.host.clock.advance(1)
+        self.assertEqual(self.lines("peer up"), ["peer up: Ada at 10.0.0.9:50000, 1 in all"])
+        gone(ada)
+        self.assertTrue(self.lines("peer down")[0].endswith("; 0 remain"))
+
     def test_somebody_who_goes_before_that(self) -> None:
         """Is told to those alone who want to know it all."""
         self.host.join(b"Ada")

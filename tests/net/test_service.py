@@ -29,10 +29,12 @@ from py2p_twisted.errors import (
 )
 from py2p_twisted.net import Delivery, MeshFactory, MeshService
 from py2p_twisted.net import service as service_module
+from py2p_twisted.net.factory import Application
 from py2p_twisted.net.flow import HIGH_WATER
 from py2p_twisted.net.service import lan_address, to_address
 from py2p_twisted.testing import MemoryMesh, MemoryTransport
 from py2p_twisted.testing.mesh import EPOCH
+from tests.net.wires import look, mute
 
 
 class ServiceTests(SynchronousTestCase):
@@ -241,6 +243,112 @@ class ServiceTests(SynchronousTestCase):
         ben = mesh["ben"].id
         mesh.kill("ben")
         self.assertEqual(told, [("join", ben), ("leave", ben)])
+
+    def test_peers_that_are_told_stay(self) -> None:
+        """Who has a look and goes again neither joins nor leaves, and nobody waits for it."""
+        mesh = MemoryMesh("ada", "ben", "cyd", "dan", active_view=1)
+        mesh.link("ada", "ben")
+        mesh.link("cyd", "dan")
+        told: list[Any] = []
+        for node in mesh:
+            node.service.on_join = lambda link: told.append(("join", link.id))
+            node.service.on_leave = lambda link, error: told.append(("leave", link.id))
+        waiting = [mesh[name].service.when_connected(2) for name in ("ada", "cyd")]
+        look(mesh["cyd"].service.factory, mesh["ada"].address, mesh["ada"].id)
+        mesh.settle()
+        self.assertTrue(mesh.linked("ada", "cyd"))
+        waiting.append(mesh["ada"].service.when_connected(2))
+        mesh.advance(60)
+        self.assertFalse(mesh.linked("ada", "cyd"))
+        self.assertEqual(mesh["cyd"].service.status["closed links"], {"probe ended": 1})
+        self.assertEqual(told, [])
+        for one in waiting:
+            self.assertNoResult(one)
+        self.assertEqual(mesh["ada"].service.settled, {mesh["ben"].id})
+
+    def test_a_plain_peer_stays(self) -> None:
+        """It is one when its list of peers comes, and nothing was announced before."""
+        mesh = MemoryMesh("ada")
+        mesh.add("ben", extensions=False)
+        mesh.link("ada", "ben")
+        for name in ("ada", "ben"):
+            self.successResultOf(mesh[name].service.when_connected())
+        self.assertEqual(mesh["ada"].service.settled, {mesh["ben"].id})
+
+    def test_a_plain_peer_that_says_nothing_stays(self) -> None:
+        """It is one when it has not announced anything for two seconds; to it, all are at once."""
+        mesh = MemoryMesh("ada")
+        mute(mesh.add("ben", extensions=False).service.factory)
+        joined: list[bytes] = []
+        mesh["ada"].service.on_join = lambda link: joined.append(link.id)
+        waiting = mesh["ada"].service.when_connected()
+        mesh.link("ada", "ben")
+        self.successResultOf(mesh["ben"].service.when_connected())
+        mesh.advance(1.9)
+        self.assertNoResult(waiting)
+        mesh.advance(0.2)
+        self.successResultOf(waiting)
+        self.assertEqual(joined, [mesh["ben"].id])
+
+    def test_those_who_have_not_decided_do_not_count(self) -> None:
+        """Neither when another peer settles."""
+        mesh = MemoryMesh("ada", "cyd")
+        mute(mesh.add("ben", extensions=False).service.factory)
+        waiting = mesh["ada"].service.when_connected(2)
+        mesh.link("ada", "ben")
+        mesh.link("ada", "cyd")
+        self.successResultOf(mesh["ada"].service.when_connected(1))
+        self.assertNoResult(waiting)
+        mesh.advance(2)
+        self.successResultOf(waiting)
+
+    def test_a_peer_that_goes_before_that(self) -> None:
+        """Was never here."""
+        mesh = MemoryMesh("ada")
+        mute(mesh.add("ben", extensions=False).service.factory)
+        told: list[Any] = []
+        service = mesh["ada"].service
+        service.on_join = service.on_leave = lambda *what: told.append(what)
+        mesh.link("ada", "ben")
+        mesh.kill("ben")
+        mesh.advance(10)
+        self.assertEqual(told, [])
+        self.assertEqual(service.settled, frozenset())
+
+    def test_another_connection_to_a_peer(self) -> None:
+        """It is told once, whichever connections to it there are."""
+        for extensions in (True, False):
+            mesh = MemoryMesh("ada", "ben", extensions=extensions)
+            told: list[Any] = []
+            replaced = 0
+            for node in mesh:
+                node.service.on_join = node.service.on_leave = lambda *what, told=told: told.append(
+                    what
+                )
+            for one, other in (("ada", "ben"), ("ben", "ada"), ("ada", "ben")):
+                before = mesh[one].service.routing_table.get(mesh[other].id)
+                factory = mesh[one].service.factory
+                factory.node.dialer.connect(mesh[other].address, 999, factory.now())
+                factory.perform(factory.node._decisions())
+                mesh.advance(10)
+                now = mesh[one].service.routing_table[mesh[other].id]
+                replaced += before is not None and now is not before
+            self.assertTrue(replaced)
+            self.assertEqual(len(told), 2)
+
+    def test_what_an_application_is_told(self) -> None:
+        """Of each link that it is there and gone; of a peer that stays both once more."""
+        mesh = MemoryMesh("ada", "ben")
+        ben = mesh["ben"].id
+        told: list[Any] = []
+        names = ["peer_joined", "peer_settled", "peer_left", "peer_gone"]
+        application = mesh["ada"].service.factory.application = Application()
+        for name in names:
+            note = lambda link, *_, name=name: told.append((name, link.id))  # noqa: E731
+            setattr(application, name, note)
+        mesh.link("ada", "ben")
+        mesh.kill("ben")
+        self.assertEqual(told, [(name, ben) for name in names])
 
     def test_bootstrap_addresses_are_dialled_for_ever(self) -> None:
         """A bootstrap peer that is not there yet is joined when it comes."""

@@ -233,6 +233,18 @@ def wire(protocol: MeshProtocol) -> Any:
     return protocol.transport
 
 
+def look(factory: MeshFactory, address: Address, ident: bytes) -> None:
+    """Have a node make a link as its mechanisms do: if there are neighbours enough, for a look."""
+    node = factory.node
+    assert node.dialer.visit(address, ident, factory.now())
+    factory.perform(node._decisions())
+
+
+def mute(factory: MeshFactory) -> None:
+    """Make a plain node one that sends no list of peers, so that it takes two seconds to know it."""
+    factory.node._send_peers = lambda link: None  # type: ignore[method-assign]
+
+
 def gone(protocol: MeshProtocol, *, well: bool = True) -> None:
     """The other end has closed the connection, or it has broken."""
     protocol.connectionLost(Failure(ConnectionDone() if well else ConnectionLost()))

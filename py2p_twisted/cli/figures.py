@@ -502,7 +502,7 @@ def _latency(results: Results) -> Goal | None:
 
 
 def _churn_cost(results: Results) -> Goal | None:
-    _, rows = _rows_of(results, "churn")
+    _, rows = _rows_of(results, "churn", "long-churn")
     if not rows:
         return None
     rmr = max(row.figures.rmr for row in rows)
@@ -525,10 +525,10 @@ def _clocks(results: Results) -> Goal | None:
 
 
 def _churn(results: Results) -> Goal | None:
-    _, rows = _rows_of(results, "churn")
+    _, rows = _rows_of(results, "churn", "long-churn")
     if not rows:
         return None
-    runs = results.of("churn", MESH_EXT)
+    runs = results.of("churn", MESH_EXT) + results.of("long-churn", MESH_EXT)
     alone = sorted(seconds for run in runs for seconds in run.facts.alone)
     outside = sum(run.facts.outside for run in runs)
     p99 = alone[min(len(alone) - 1, int(0.99 * len(alone)))] if alone else 0.0

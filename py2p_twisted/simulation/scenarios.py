@@ -293,15 +293,18 @@ def _power_loss(stage: Stage) -> None:
     _strike(stage, 0.5, lambda sim, victims: sim.power_loss(victims))
 
 
-def _churn(stage: Stage) -> None:
-    machines = stage.build()
-    senders = stage.pick(machines, _SENDERS)
-    _warm_up(stage, senders)
-    stage.now_playing = "churn"
-    stage.sim.churn(0.1, 180.0, spare=senders)
-    sent = stage.send(senders, count=90, seconds=180.0)
-    stage.settle(30.0)
-    stage.phase("churn 10 %/min", sent)
+def _churning(seconds: float) -> Callable[[Stage], None]:
+    def play(stage: Stage) -> None:
+        machines = stage.build()
+        senders = stage.pick(machines, _SENDERS)
+        _warm_up(stage, senders)
+        stage.now_playing = "churn"
+        stage.sim.churn(0.1, seconds, spare=senders)
+        sent = stage.send(senders, count=round(seconds / 2.0), seconds=seconds)
+        stage.settle(30.0)
+        stage.phase("churn 10 %/min", sent)
+
+    return play
 
 
 def _breaking(probability: float) -> Callable[[Stage], None]:
@@ -461,7 +464,8 @@ _ALL: Final = (
     Scenario("kill-50", "half of the processes die in one instant", _killing(0.5), 62.0),
     Scenario("kill-80", "80 % of the processes die in one instant", _killing(0.8), 62.0),
     Scenario("power-loss", "half of the machines go dark, nobody is told", _power_loss, 62.0),
-    Scenario("churn", "10 % of the nodes are replaced every minute", _churn, 220.0),
+    Scenario("churn", "10 % of the nodes are replaced every minute", _churning(180.0), 220.0),
+    Scenario("long-churn", "the same, for 10 min", _churning(600.0), 640.0),
     Scenario("break-1", "1 % of all frames break their connection", _breaking(0.01), 90.0),
     Scenario("break-5", "5 % of all frames break their connection", _breaking(0.05), 90.0),
     Scenario("cut", "random halves, connections reset, for 30 s", _cutting(30.0), 104.0),

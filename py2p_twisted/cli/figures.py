@@ -510,7 +510,7 @@ def _churn_cost(results: Results) -> Goal | None:
 
 
 def _mixed(results: Results) -> Goal | None:
-    _, rows = _rows_of(results, "mixed")
+    _, rows = _rows_of(results, "mixed", "mixed-kill", "mixed-cut")
     if not rows:
         return None
     least = min(row.figures.coverage for row in rows)

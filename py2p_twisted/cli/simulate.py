@@ -68,6 +68,8 @@ COSTS: Final[dict[str, tuple[float, float]]] = {
     "cut": (3.0, 13.5),
     "silent-cut": (2.4, 13.5),
     "mixed": (3.0, 8.0),
+    "mixed-kill": (1.0, 3.0),
+    "mixed-cut": (2.5, 6.0),
     "clocks": (1.5, 6.0),
     "one-door": (1.2, 5.0),
 }

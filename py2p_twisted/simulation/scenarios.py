@@ -265,11 +265,27 @@ def _steady(stage: Stage) -> None:
     stage.phase("any sender", everybody)
 
 
-def _strike(stage: Stage, share: float, fault: Callable[[Simulation, list[Machine]], None]) -> None:
-    machines = stage.build()
-    victims = stage.pick(machines, round(share * len(machines)))
+def _kinds(mixed: bool) -> Sequence[type[Machine]]:
+    """Of what kinds the nodes of a network are, in turn."""
+    from py2p_twisted.simulation.plain import PlainHost
+
+    return (Host, PlainHost) if mixed else (Host,)
+
+
+def _strike(
+    stage: Stage,
+    share: float,
+    fault: Callable[[Simulation, list[Machine]], None],
+    *,
+    mixed: bool = False,
+) -> None:
+    machines = stage.build(_kinds(mixed))
+    ours = [one for one in machines if one.ours]
+    plain = [one for one in machines if not one.ours]
+    # Of each kind as many, or in a small network all of one might be gone.
+    victims = [one for kind in (ours, plain) for one in stage.pick(kind, round(share * len(kind)))]
     struck = set(victims)
-    senders = stage.pick([one for one in machines if one not in struck], _SENDERS)
+    senders = stage.pick([one for one in ours if one not in struck], _SENDERS)
     _warm_up(stage, senders)
     stage.now_playing = "in flight"
     flying = stage.send(senders, count=20, seconds=0.1)
@@ -285,8 +301,8 @@ def _strike(stage: Stage, share: float, fault: Callable[[Simulation, list[Machin
     stage.phase("20 s later", later)
 
 
-def _killing(share: float) -> Callable[[Stage], None]:
-    return lambda stage: _strike(stage, share, lambda sim, victims: sim.kill(victims))
+def _killing(share: float, *, mixed: bool = False) -> Callable[[Stage], None]:
+    return lambda stage: _strike(stage, share, lambda sim, victims: sim.kill(victims), mixed=mixed)
 
 
 def _power_loss(stage: Stage) -> None:
@@ -323,10 +339,10 @@ def _breaking(probability: float) -> Callable[[Stage], None]:
     return play
 
 
-def _cutting(seconds: float, *, reset: bool = True) -> Callable[[Stage], None]:
+def _cutting(seconds: float, *, reset: bool = True, mixed: bool = False) -> Callable[[Stage], None]:
     def play(stage: Stage) -> None:
-        machines = stage.build()
-        senders = stage.pick(machines, _SENDERS)
+        machines = stage.build(_kinds(mixed))
+        senders = stage.pick([one for one in machines if one.ours], _SENDERS)
         _warm_up(stage, senders)
         stage.now_playing = "cut"
         stage.sim.partition([stage.pick(machines, len(machines) // 2)], reset=reset)
@@ -432,9 +448,7 @@ def _others_p99(stage: Stage, sends: Sequence[Sent], without: set[Machine]) -> f
 
 
 def _mixed(stage: Stage) -> None:
-    from py2p_twisted.simulation.plain import PlainHost
-
-    machines = stage.build((Host, PlainHost))
+    machines = stage.build(_kinds(True))
     ours = [machine for machine in machines if machine.ours]
     victims = stage.pick(machines, round(0.3 * len(machines)))
     struck = set(victims)
@@ -475,6 +489,8 @@ _ALL: Final = (
     ),
     Scenario("long-cut", "random halves, connections reset, for 9 min", _cutting(540.0), 614.0),
     Scenario("mixed", "half of the nodes are plain 0.6, then 30 % die", _mixed, 102.0),
+    Scenario("mixed-kill", "the same, then 80 % die in one instant", _killing(0.8, mixed=True), 62.0),
+    Scenario("mixed-cut", "the same, random halves for 30 s", _cutting(30.0, mixed=True), 104.0),
     Scenario("clocks", "clocks are wrong, step, and stand still", _clocks, 90.0),
     Scenario("slow", "one node reads slowly, another not at all, for 30 s", _slow, 115.0),
 )  # fmt: skip

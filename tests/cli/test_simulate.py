@@ -145,7 +145,7 @@ class PlanTests(SynchronousTestCase):
         results, tasks = self.plan()
         self.assertEqual(set(scenarios()) - set(results.titles), {"long-churn", "long-cut", "slow"})
         self.assertEqual((results.nodes, results.seeds, results.modes), (100, (1,), ("flood", "mesh-ext")))  # fmt: skip
-        self.assertEqual((len(tasks), tasks[0]), (26, Task("break-5", MESH_EXT, 1, 100)))
+        self.assertEqual((len(tasks), tasks[0]), (30, Task("break-5", MESH_EXT, 1, 100)))
 
     def test_what_is_asked_for(self) -> None:
         """Once, in the order in which it is asked for."""

@@ -39,7 +39,7 @@ from py2p_twisted.base import (
 )
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message as _CoreMessage
-from py2p_twisted.core.message import build, weigh
+from py2p_twisted.core.message import MAX_ID, build, weigh
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
@@ -397,6 +397,8 @@ class mesh_socket(base_socket):
     ) -> None:
         if not payload:
             raise BadArgument("a message needs a sub-flag, such as flags.whisper")
+        if sender is not None and (not isinstance(sender, (bytes, str)) or len(sender) > MAX_ID):
+            raise BadArgument(f"a sender is an id of {MAX_ID} characters at most, not {sender!r:.80}")
         sent = compose(self._factory, flag, payload[0], payload[1:])
         as_it_is = sender is not None or stamp is not None
         if as_it_is:

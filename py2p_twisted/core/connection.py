@@ -70,6 +70,9 @@ _WORK_OF_A_VALUE: Final = 8
 #: than a view (measured; see docs/design.rst, "Speed").
 _VIEW_FROM: Final = 16 * 1024
 
+#: Bytes of a frame around its content, at most.
+_AROUND: Final = 64
+
 #: The main flag of a whisper, in a body behind the head of its array.
 _WHISPER: Final = bytes([flags.WHISPER])
 
@@ -434,7 +437,8 @@ class Connection:
         if end - begin > self._largest:
             raise FrameTooLarge(end - begin, self._largest)
         body: bytes | memoryview
-        if end - begin < _VIEW_FROM:
+        # Nor may a view keep everything else alive that came with it: applications keep messages.
+        if end - begin < _VIEW_FROM or len(chunk) > stop - start + _AROUND:
             body = chunk[begin + 32 : end]
         else:
             body = memoryview(chunk)[begin + 32 : end]

@@ -23,7 +23,7 @@ from typing import Any, Final
 from py2p_twisted.core.actions import Effects
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.links import Links
-from py2p_twisted.core.message import Message
+from py2p_twisted.core.message import MAX_ID, Message
 from py2p_twisted.core.outgoing import OwnBroadcasts
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.repair import Repair
@@ -89,7 +89,9 @@ class Flood:
     def hold(self, messages: Sequence[Message], now: float) -> None:
         """Keep broadcasts of our own that go to one peer first, for those who miss them."""
         if self._settings.extensions:
-            self._recent.hold(messages, b"", now)
+            # Under a name that nobody would take they are nobody's loss.
+            fit = [message for message in messages if len(message.items[1]) <= MAX_ID]
+            self._recent.hold(fit, b"", now)
 
     def relay(self, message: Message, came_by: Connection, now: float) -> None:
         """Pass on a broadcast that has not been seen before, with the next `flush`."""

@@ -243,6 +243,7 @@ class MeshExtension:
 
     def _extended(self, link: Connection) -> None:
         now = self._node.now
+        self.shepherd.hello_came(link)
         self.trees.relinked()
         self.liveness.start(now)
         self.liveness.measure(link, now)

@@ -927,7 +927,7 @@ class Node:
         if not isinstance(entries, list):
             raise BadField("a peers message without a list")
         if link.ext is None:
-            self.mesh.shepherd.list_came(link)
+            self.mesh.shepherd.list_came(link, self.now)
         if link.lists_awaited:
             link.lists_awaited -= 1
             most = LIST_LENGTH

@@ -2,7 +2,7 @@
 The seen cache: which message ids have been here.
 
 Ids are remembered for a window of *arrival*, by our own monotonic clock: what a sender
-claims about time decides nothing here. Looking one up is a single probe of a set, and
+claims about time decides nothing here. Looking one up is a single probe of a dict, and
 forgetting is done bucket by bucket, never by scanning.
 
 Times are in seconds. Source: docs/design.rst, "Delivery".

@@ -115,38 +115,50 @@ class Shepherd:
         """A peer has joined that may be a plain node: see whether it announces anything."""
         if link.outgoing and link.dial is not None and link.dial.address in self._visiting:
             del self._visiting[link.dial.address]
-        self._undecided[link] = self._timers.at(now + UNDECIDED, partial(self._decide, link))
+        self._undecided[link] = self._timers.at(now + UNDECIDED, partial(self._time_is_up, link))
         if link.id in self._known and (lost := self._known[link.id][1]) is not None:
             self._known[link.id] = (self._known[link.id][0], None)
             self._push(link, lost, now)
 
-    def list_came(self, link: Connection) -> None:
+    def list_came(self, link: Connection, now: float) -> None:
         """
         A peer has sent a list of peers.
 
         Who speaks mesh-ext says so before: one that has not is a plain node.
         """
         if link in self._undecided:
-            self._decide(link)
+            self._decide(link, now)
 
-    def _decide(self, link: Connection) -> None:
+    def hello_came(self, link: Connection) -> None:
+        """A peer has announced mesh-ext, maybe after it had been taken for a plain node."""
+        if (timer := self._undecided.pop(link, None)) is not None:
+            timer.cancel()
+        self._known.pop(link.id, None)
+        self._note_extended(link.id)
+
+    def _note_extended(self, ident: bytes) -> None:
+        self._extended.pop(ident, None)
+        self._extended[ident] = None
+        if len(self._extended) > _MOST_KNOWN:
+            del self._extended[next(iter(self._extended))]
+
+    def _time_is_up(self, link: Connection) -> None:
+        self._decide(link, self._timers.now)
+
+    def _decide(self, link: Connection, now: float) -> None:
         timer = self._undecided.pop(link, None)
         if timer is not None:
             timer.cancel()
         if link.state is not State.OPEN:
             return
         if link.ext is not None:
-            self._known.pop(link.id, None)
-            self._extended.pop(link.id, None)
-            self._extended[link.id] = None
-            if len(self._extended) > _MOST_KNOWN:
-                del self._extended[next(iter(self._extended))]
+            self.hello_came(link)
             return
         if link.address is not None:
             self._remember(link.id, link.address, None)
         self._settled(link)
         if self._timer is None:
-            self._arm(self._timers.now)
+            self._arm(now)
 
     def _remember(self, ident: bytes, address: Address, lost: float | None) -> None:
         self._known.pop(ident, None)

@@ -558,8 +558,8 @@ class MeshFactory(Factory):
 
     def _do_settled(self, action: Settled) -> None:
         link = action.link
-        if link.id in self._settled:
-            return  # over another connection
+        if link.id in self._settled or link.id not in self.node.links.table:
+            return  # over another connection; or the application has hung up meanwhile
         self._settled |= {link.id}
         where = link.owner.peer_name
         self._reports.note(

@@ -412,6 +412,15 @@ class ReadingTests(SynchronousTestCase):
             self.assertEqual(link.router.packets[-1], ("same",))
         self.assertEqual(len(link.router.messages), 7)
 
+    def test_a_body_keeps_nothing_else_alive_that_came_with_it(self):
+        """Applications keep messages. A frame that came alone stays as it is, without a copy."""
+        large = raw(0, bytes(20_000))
+        for data, kind in ((large, memoryview), (large + raw(0, "more" * 50), bytes)):
+            link = connection()
+            link.receive_data(data, START)
+            self.assertIs(type(link.router.messages[0].body), kind)
+            self.assertEqual(bytes(link.router.messages[0].body), data[36 : len(large)])
+
     def test_rejected_frames_end_the_link(self):
         """All that the reference refuses; a length that is too large only shows behind it."""
         for name, data in vectors.REJECTED:

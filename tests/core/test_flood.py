@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from py2p_twisted.core import compression
 from py2p_twisted.core.codec import decode
 from py2p_twisted.core.extension import Kind, read_ids
+from py2p_twisted.core.message import build
 from py2p_twisted.core.seen import SHORT
 from tests.core.extended import Mesh, ext
 from tests.core.support import WALL, Solo, World, raw, unwrap, whisper
@@ -162,6 +163,16 @@ class HoldingTests(SynchronousTestCase):
         self.assertEqual(self.held(solo.node), ["theirs", ["nested"], "ours", "to one"])
         via = [message.via for message in solo.node.mesh.recent.held.values()]
         self.assertEqual(via, [b"Ada", b"Ada", b"", b""])
+
+    def test_what_is_sent_under_a_name_that_nobody_takes_is_not(self):
+        """Its head could not be read again."""
+        solo = Mesh()
+        ada = solo.neighbour(b"Ada")
+        odd = build(0, b"x" * 2000, WALL, (0, "odd"))
+        solo.node.send_to(ada, odd, solo.now, as_it_is=True)
+        self.assertEqual(self.held(solo.node), [])
+        solo.receive(ada, ext(Kind.GRAFT, odd.id[:SHORT], 0))
+        self.assertEqual(solo.frames(ada, Kind.NOT_HELD), [(odd.id[:SHORT],)])
 
     def test_whispers_and_what_nobody_can_use_are_not(self):
         """Nobody misses them."""

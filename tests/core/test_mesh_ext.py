@@ -124,6 +124,26 @@ class HelloTests(SynchronousTestCase):
         solo.advance(2.0)
         self.assertEqual(settled(), [listing, silent])
 
+    def test_who_announces_it_later_is_no_plain_node_after_all(self):
+        """Such as a node that had two connections to us, and did not know yet which one stays."""
+        solo = Mesh()
+        link = solo.peer(b"A", address=("10.0.0.7", 4444))
+        solo.receive(link, whisper(flags.PEERS, []))
+        self.assertEqual(len(solo.node.mesh.shepherd), 1)
+        solo.receive(link, hello())
+        self.assertEqual(len(solo.node.mesh.shepherd), 0)
+
+    def test_plain_nodes_are_not_looked_after_at_once(self):
+        """The first look has its time, whenever the clock was asked last."""
+        solo = Mesh()
+        solo.advance(1.0)
+        solo.now += 1000.0
+        link = solo.peer(b"A", address=("10.0.0.7", 4444))
+        asked = len(solo.effects.to(link, flags.REQUEST))
+        solo.receive(link, whisper(flags.PEERS, []))
+        solo.advance(1.0)
+        self.assertEqual(len(solo.effects.to(link, flags.REQUEST)), asked)
+
     def test_once_on_each_connection_whatever_comes(self):
         """Handshakes again, hellos again, lists, questions, and messages."""
         solo = Mesh()

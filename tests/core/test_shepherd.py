@@ -173,13 +173,14 @@ class PushTests(ShepherdCase):
         """After an update it is one of us: digests do that better."""
         self.company()
         link = self.plain()
-        self.solo.receive(link, hello(time=int(self.solo.wall)))
-        self.solo.advance(UNDECIDED)
         self.assertEqual(len(self.shepherd), 1)
         self.lose(link)
-        self.solo.extended(b"P1", address=place(1))
-        self.solo.advance(UNDECIDED)
+        self.solo.broadcast("missed")
+        again = self.solo.extended(b"P1", address=place(1))
         self.assertEqual(len(self.shepherd), 0)
+        self.lose(again)
+        self.solo.broadcast("missed as well")
+        self.assertEqual(self.given(self.back()), [])
 
 
 class VisitTests(ShepherdCase):

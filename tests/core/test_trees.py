@@ -273,6 +273,7 @@ class BringerTests(SynchronousTestCase):
         """Its own bringer may be gone; and who comes back is another link."""
         for forget in (
             lambda bench: bench.trees.grafted(bench[b"A"], [short_of(message(0))]),
+            lambda bench: bench.trees.grafted(bench[b"A"], []),
             lambda bench: bench.trees.gone(bench[b"A"]),
         ):
             bench = Bench(b"A", b"B", b"Probe")

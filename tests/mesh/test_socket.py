@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from py2p_twisted import base, mesh
 from py2p_twisted.base import flags
 from py2p_twisted.errors import (
+    BadArgument,
     BlockingInReactor,
     ConnectTimeout,
     MeshClosed,
@@ -129,6 +130,9 @@ class SendingTests(SocketTestCase):
         one, other = self.pair()
         peer = next(iter(one.routing_table.values()))
         peer.send(flags.whisper, flags.whisper, "x", id=b"somebody", time=1_790_000_003)
+        for odd in (b"x" * 257, 7):
+            with self.assertRaises(BadArgument):
+                peer.send(flags.whisper, flags.whisper, "x", id=odd)
         self.settle()
         msg = other.recv()
         self.assertEqual((msg.sender, msg.time), (b"somebody", 1_790_000_003))

@@ -315,6 +315,18 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(told, [])
         self.assertEqual(service.settled, frozenset())
 
+    def test_the_application_hangs_up_at_once(self) -> None:
+        """What was decided together with the connection comes too late then."""
+        for extensions in (True, False):
+            mesh = MemoryMesh("ada", "ben", extensions=extensions)
+            service, told = mesh["ada"].service, []
+            service.on_join = lambda link, told=told: told.append("join")
+            service.on_leave = lambda link, error, told=told: told.append("leave")
+            mesh["ada"].connect(mesh["ben"]).addCallback(service.factory.disconnect)
+            mesh.settle()
+            self.assertEqual((service.settled, told), (frozenset(), []))
+            self.assertNoResult(service.when_connected())
+
     def test_another_connection_to_a_peer(self) -> None:
         """It is told once, whichever connections to it there are."""
         for extensions in (True, False):

@@ -353,9 +353,9 @@ class Trees:
     def grafted(self, link: Connection, shorts: Sequence[bytes]) -> None:
         """A neighbour wants the messages of these ones' origins; of all, if there are none."""
         if not shorts:
-            for tree in self._trees.values():
-                if tree.bringer is link:
-                    tree.bringer = None
+            for known in self._trees.values():
+                if known.bringer is link:
+                    known.bringer = None
             self._eager_for_all(link)
             return
         for short in shorts:

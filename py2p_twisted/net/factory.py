@@ -704,4 +704,7 @@ def _translate(failure: Failure, dial: Dial) -> Exception:
         return Unreachable(f"{dial.address[0]} is no known host")
     if failure.check(twisted_error.ConnectingCancelledError):
         return MeshClosed("this node is closing")
+    if isinstance(error, twisted_error.ConnectError) and isinstance(error.args[0], Failure):
+        # It was closed while it was being made: Twisted has that in a Failure, traceback and all.
+        error = error.args[0].value
     return Unreachable(f"{where} cannot be reached: {error}")

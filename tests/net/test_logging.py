@@ -364,6 +364,10 @@ class DiallingTests(LogTestCase):
             (twisted_error.TimeoutError(), "did not answer within"),
             (twisted_error.DNSLookupError("no such host"), "is no known host"),
             (twisted_error.ConnectError(113, "No route to host"), "No route to host"),
+            (
+                twisted_error.ConnectError(string=Failure(twisted_error.ConnectionDone())),
+                "cannot be reached: Connection was closed cleanly.",
+            ),
             (ValueError("a mistake of somebody's"), "a mistake of somebody's"),
         ):
             self.setUp()

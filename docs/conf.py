@@ -31,7 +31,7 @@ highlight_language = "none"
 # Sphinx; these are the projects whose classes appear in signatures.
 nitpick_ignore_regex = [
     (r"py:.*", r"(twisted|zope|pyee|OpenSSL|cryptography)\..+"),
-    (r"py:.*", r"(asyncio|collections|concurrent|dataclasses|enum|ipaddress|random|types)\..+"),
+    (r"py:.*", r"(asyncio|collections|concurrent|dataclasses|enum|ipaddress|os|random|types)\..+"),
 ]
 
 autodoc_default_options = {

@@ -29,6 +29,7 @@ from py2p_twisted.core.framing import MAX_MESSAGE
 from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.message import parse as _parse
 from py2p_twisted.core.network import PROTOCOL_VERSION, protocol_id
+from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.errors import (
     BadArgument,
     BadCompression,
@@ -396,6 +397,14 @@ class Replying(Pending[None]):
     A reply on its way to the sender's link.
 
     Raises `ReplyFailed` when no way to the sender was found in time.
+    """
+
+
+class Confirming(Pending[Receipt]):
+    """
+    A message whose receipts are gathered.
+
+    Resolves to the `Receipt` when everybody has the message, or the time is over.
     """
 
 

@@ -9,6 +9,7 @@ Everything that can go wrong, in one tree.
     |   +-- MessageTooLarge     (ValueError)   more than max_message bytes
     |   +-- BadArgument         (ValueError)   any other unusable argument
     |   +-- CannotStart         a node as a process cannot do what it was set up for
+    |   +-- StateUnusable       (OSError)      the state directory cannot be used
     |   +-- MeshClosed          (RuntimeError) the socket or service is closed
     |   +-- WouldBlock          (BlockingIOError) no room, and no time to wait for it
     |   +-- BlockingInReactor   (RuntimeError) a waiting call in the reactor's thread
@@ -78,6 +79,12 @@ class CannotStart(LocalError):
     """
 
     reason = "cannot start"
+
+
+class StateUnusable(LocalError, OSError):
+    """A node's state directory cannot be used; the text is one line that says what to do."""
+
+    reason = "state unusable"
 
 
 class MeshClosed(LocalError, RuntimeError):

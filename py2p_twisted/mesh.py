@@ -13,12 +13,13 @@ In the reactor's own thread nothing waits; what would have to is refused there.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -27,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from py2p_twisted.base import (
+    Confirming,
     Connecting,
     MsgPackable,
     Pending,
@@ -38,14 +40,20 @@ from py2p_twisted.base import (
     message,
 )
 from py2p_twisted.core.connection import Connection
-from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.message import MAX_ID, build, weigh
+from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError
 from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
 from py2p_twisted.net.factory import Application
 from py2p_twisted.net.reports import LogLevel, Reports
-from py2p_twisted.net.service import MeshService, compose, to_address
+from py2p_twisted.net.service import (
+    CONFIRM_TIMEOUT,
+    MeshService,
+    compose,
+    compose_marked,
+    to_address,
+)
 from py2p_twisted.net.status import Status
 from py2p_twisted.net.tls import Credentials, credentials_for
 from py2p_twisted.reactor_thread import Handover, Inbox, Worker, reactor_thread
@@ -129,6 +137,7 @@ class mesh_socket(base_socket):
         reactor: Any = None,
         max_waiting: int = MAX_WAITING,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
+        state_dir: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         """
@@ -143,8 +152,11 @@ class mesh_socket(base_socket):
             by default the one that runs, or a new one in a thread.
         :param max_waiting: messages that may wait to be read.
         :param max_waiting_bytes: bytes of them.
+        :param state_dir: a directory that makes a program which is started again the same
+            participant; see ``MeshService``.
         :param options: other limits, see ``py2p_twisted.core.settings.Settings``.
-        :raises OSError: the address cannot be bound, for example because it is in use.
+        :raises OSError: the address cannot be bound, for example because it is in use, or the state
+            directory cannot be used (`StateUnusable`).
         :raises ValueError: an argument is unusable; unknown encryption is.
         :raises ImportError: SSL is asked for and cryptography is not installed.
         """
@@ -194,6 +206,7 @@ class mesh_socket(base_socket):
             advertise=announced,
             credentials=credentials,
             application=_Bridge(self),
+            state_dir=state_dir,
             **options,
         )
         self._factory = self._service.factory
@@ -342,13 +355,34 @@ class mesh_socket(base_socket):
 
     # --- messages -----------------------------------------------------------------------
 
+    @overload
+    def send(
+        self,
+        *args: MsgPackable,
+        flag: int = ...,
+        type: int = ...,
+        timeout: float | None = ...,
+        confirm: Literal[False] = ...,
+    ) -> None: ...
+
+    @overload
+    def send(
+        self,
+        *args: MsgPackable,
+        flag: int = ...,
+        type: int = ...,
+        timeout: float | None = ...,
+        confirm: Literal[True],
+    ) -> Confirming: ...
+
     def send(
         self,
         *args: MsgPackable,
         flag: int = flags.broadcast,
         type: int = flags.broadcast,
         timeout: float | None = None,
-    ) -> None:
+        confirm: bool = False,
+    ) -> Confirming | None:
         """
         Send a message: each argument is a packet.
 
@@ -359,17 +393,34 @@ class mesh_socket(base_socket):
             for the neighbours alone.
         :param type: the sub-flag; applications' own begin at 0x30 and reach handlers alone.
         :param timeout: seconds to wait for room.
+        :param confirm: whether to find out who gets the message. The call then waits for nothing,
+            and ``timeout`` are the seconds after which it is said who is missing, by default 10.
+        :return: with ``confirm`` what may be waited for, awaited, or left alone: it resolves to a
+            ``Receipt``, see :doc:`/delivery`.
         :raises TypeError: a packet has no encoding; it is named.
-        :raises ValueError: the message is larger than ``max_message``, or a flag is none.
+        :raises ValueError: the message is larger than ``max_message``, or a flag is none, or this
+            cannot be confirmed.
         :raises WouldBlock: there was no room in time; in the reactor's thread at once.
         :raises RuntimeError: the socket is closed.
         """
+        if confirm:
+            return self._send_confirmed(flag, type, args, timeout)
         if flag is _BROADCAST and type is _BROADCAST:
             # What `compose` would do: this is the line that a busy sender lives in.
             sent = self._compose(flag, type, args, self._wall())
         else:
             sent = compose(self._factory, flag, type, args)
         self._handover.put(sent, timeout)
+        return None
+
+    def _send_confirmed(
+        self, flag: int, sub: int, packets: Sequence[MsgPackable], timeout: float | None
+    ) -> Confirming:
+        seconds = CONFIRM_TIMEOUT if timeout is None else timeout
+        marked = compose_marked(self._factory, flag, sub, packets, seconds)
+        pending = Confirming(self._thread)
+        self._cross(pending, lambda: self._factory.send_confirmed(marked, seconds))
+        return pending
 
     def reply_to(self, target: bytes | str, *packets: MsgPackable) -> Replying:
         """
@@ -398,7 +449,9 @@ class mesh_socket(base_socket):
         if not payload:
             raise BadArgument("a message needs a sub-flag, such as flags.whisper")
         if sender is not None and (not isinstance(sender, (bytes, str)) or len(sender) > MAX_ID):
-            raise BadArgument(f"a sender is an id of {MAX_ID} characters at most, not {sender!r:.80}")
+            raise BadArgument(
+                f"a sender is an id of {MAX_ID} characters at most, not {sender!r:.80}"
+            )
         sent = compose(self._factory, flag, payload[0], payload[1:])
         as_it_is = sender is not None or stamp is not None
         if as_it_is:
@@ -462,7 +515,9 @@ class mesh_socket(base_socket):
             seconds = monotonic() - worker.busy
             if seconds > 1.0:
                 state = f"a callback has been running for {seconds:.0f} s"
-        return status_of(self._factory, errors=list(self._errors), state=state)
+        return status_of(
+            self._factory, errors=list(self._errors), state=state, kept=self._service.state
+        )
 
     # --- the end --------------------------------------------------------------------------
 

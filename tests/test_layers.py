@@ -30,9 +30,10 @@ MAY_IMPORT = {
     "utils": {"net"},
     "testing": {"errors", "core", "net"},
     "simulation": {"errors", "core"},
-    "daemon": {"errors", "core", "net"},
+    "control": {"errors", "core", "net"},
+    "daemon": {"errors", "core", "net", "control"},
     "tap": {"errors", "daemon", ""},
-    "cli": {"errors", "core", "net", "daemon", "testing", "simulation", ""},
+    "cli": {"errors", "core", "net", "control", "daemon", "testing", "simulation", ""},
     "__main__": {"cli"},
     "": set(),
 }

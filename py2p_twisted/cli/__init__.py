@@ -6,8 +6,12 @@ The ``py2p`` command.
 ``send``        ``py2p send``
 ``listen``      ``py2p listen``
 ``chat``        ``py2p chat``
+``status``      ``py2p status``
+``peers``       ``py2p peers``
+``connect``     ``py2p connect``
+``control``     what these three ask a node through, and ``send`` and ``listen`` may
 ``completion``  ``py2p completion``
-``member``      what the last three join a network with
+``member``      what ``send``, ``listen`` and ``chat`` join a network with
 ``lines``       standard input and output, which may block
 ``demo``        ``py2p demo``: its options, and what its numbers lead to
 ``scenario``    what the demo does, step by step
@@ -55,6 +59,7 @@ examples:
   py2p node --listen=tcp:4445 --join=127.0.0.1:4444
   py2p listen
   py2p send storm north
+  py2p status
 """
 
 
@@ -72,11 +77,21 @@ class Parser(argparse.ArgumentParser):
 
 
 class CommandParser(Parser):
-    """The parser of a command, which complains itself of what it does not know."""
+    """
+    The parser of a command, which complains itself of what it does not know.
 
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+    :ivar may_be_bare: options that may have a value, but only behind an equals sign: what stands
+        behind a blank is an argument.
+    """
+
+    may_be_bare: frozenset[str] = frozenset()
+
+    def parse_known_args(self, args: Any = None, *arguments: Any, **options: Any) -> Any:
         """Parse; ``argparse`` would leave the rest to ``py2p``, and name the wrong help."""
-        known, unknown = super().parse_known_args(*arguments, **options)
+        args = list(sys.argv[1:] if args is None else args)
+        end = args.index("--") if "--" in args else len(args)
+        args[:end] = [f"{one}=" if one in self.may_be_bare else one for one in args[:end]]
+        known, unknown = super().parse_known_args(args, *arguments, **options)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
@@ -85,7 +100,18 @@ class CommandParser(Parser):
 def build_parser() -> Parser:
     """The parser of ``py2p`` and all its commands."""
     # Commands may need Twisted, which takes a moment; whoever imports `main` need not wait.
-    from py2p_twisted.cli import chat, completion, demo, listen, node, send, simulate
+    from py2p_twisted.cli import (
+        chat,
+        completion,
+        connect,
+        demo,
+        listen,
+        node,
+        peers,
+        send,
+        simulate,
+        status,
+    )
 
     parser = Parser(
         prog="py2p",
@@ -100,7 +126,8 @@ def build_parser() -> Parser:
         required=True,
         parser_class=CommandParser,
     )
-    for command in (demo, node, send, listen, chat, simulate, completion):
+    every = (demo, node, send, listen, chat, status, peers, connect, simulate, completion)
+    for command in every:
         command.add_to(commands)
     return parser
 

@@ -37,8 +37,7 @@ from twisted.python.failure import Failure
 import py2p_twisted
 from py2p_twisted.cli.scenario import Times
 from py2p_twisted.core.network import PLAINTEXT, SSL, Network
-from py2p_twisted.daemon import plainjson
-from py2p_twisted.net import MeshService
+from py2p_twisted.net import MeshService, plainjson
 
 _log = Logger(namespace="py2p_twisted.demo")
 
@@ -301,6 +300,7 @@ class ProcessNode:
             *("-P", "-m", "twisted", "--log-format=json", "py2p"),
             f"--listen=tcp:0:interface={LOOPBACK}",
             f"--network={network.name}",
+            "--control=none",
             *(["--join={}:{}".format(*self._first.address)] if self._first is not None else []),
             *(["--tls"] if network.encryption == SSL else []),
             f"--exec={shlex.join(_SHELL if os.name == 'posix' else _PYTHON)}",

@@ -11,14 +11,17 @@ from typing import Any, BinaryIO
 
 from twisted.internet.defer import Deferred
 
+from py2p_twisted.cli import control
 from py2p_twisted.cli.lines import FileLines, Reader
 from py2p_twisted.cli.member import Member, add_options, typed
 from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.cli.running import run as run_reactor
+from py2p_twisted.control import ControlError
 from py2p_twisted.core import flags
-from py2p_twisted.daemon import plainjson
 from py2p_twisted.daemon.options import number
 from py2p_twisted.errors import LocalError
+from py2p_twisted.net import plainjson
+from py2p_twisted.net.reports import printable
 
 DESCRIPTION = """\
 Join a network for a moment and send a message to everybody in it. Every
@@ -28,12 +31,17 @@ does no argument at all.
 Ends with exit code 0 when a neighbour has read it all: from there it goes its
 way. With 1 when nobody could be joined, or a link broke before that; what was
 sent may have arrived all the same.
+
+With --control the node that runs on this machine sends it, as a message of its
+own: it goes to all that node's peers, and not to the programs of the node
+itself. The exit code is 0 when it has taken it.
 """
 
 EXAMPLES = """\
 examples:
   py2p send storm north
   df -h | py2p send --join=192.0.2.7:4444 "disk report" -
+  py2p send --control storm north
 """
 
 
@@ -69,6 +77,7 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help=f"the message's type, from {flags.FIRST_FREE} on: for handlers (default: none)",
     )
+    control.add_option(parser)
     add_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
@@ -80,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     :return: 0 when a neighbour has read it.
     """
     streaming = options.lines or options.json
+    control.check(options)
     if streaming and options.packets:
         options.parser.error("--lines and --json take messages from standard input, not arguments")
     if options.packets.count("-") > 1:
@@ -120,8 +130,14 @@ def _as_typed(argument: str) -> str | bytes:
     return argument
 
 
+def _way(reactor: Any, options: argparse.Namespace) -> Member | control.Through:
+    if options.control is not None:
+        return control.Through(reactor, "py2p send", options)
+    return Member(reactor, "py2p send", options, max_outgoing=0)
+
+
 async def _send(reactor: Any, options: argparse.Namespace, packets: list[Any]) -> None:
-    member = Member(reactor, "py2p send", options, max_outgoing=0)
+    member = _way(reactor, options)
     try:
         await member.join()
         await _give(member, options, packets, "")
@@ -131,7 +147,7 @@ async def _send(reactor: Any, options: argparse.Namespace, packets: list[Any]) -
 
 
 async def _send_lines(reactor: Any, options: argparse.Namespace, stdin: FileLines) -> None:
-    member = Member(reactor, "py2p send", options, max_outgoing=0)
+    member = _way(reactor, options)
     reader = Reader(reactor, stdin.readline)
     count = 0
     try:
@@ -153,10 +169,12 @@ async def _send_lines(reactor: Any, options: argparse.Namespace, stdin: FileLine
 
 
 async def _give(
-    member: Member, options: argparse.Namespace, packets: list[Any], where: str
+    member: Member | control.Through, options: argparse.Namespace, packets: list[Any], where: str
 ) -> None:
     flag = flags.WHISPER if options.whisper else flags.BROADCAST
     try:
         await member.send(*packets, flag=flag, type=options.type)
     except LocalError as error:
         raise CommandFailed(f"{where}{error}") from error
+    except ControlError as error:
+        raise CommandFailed(f"{where}{printable(str(error))}") from error

@@ -52,7 +52,7 @@ MOST_SEEDS = 1000
 MOST_JOBS = 256
 
 #: What is not played unless it is asked for: it takes long, or shows something else.
-NOT_BY_DEFAULT: Final = ("long-churn", "long-cut", "slow")
+NOT_BY_DEFAULT: Final = ("long-churn", "long-cut", "receipts", "slow")
 
 #: How long scenarios take compared with each other, in both modes. Only estimates and the order
 #: in which they are begun come from it. Source: CPU seconds with 128 nodes.

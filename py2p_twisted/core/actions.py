@@ -19,6 +19,7 @@ from py2p_twisted.errors import MeshError
 if TYPE_CHECKING:
     from py2p_twisted.core.connection import Connection
     from py2p_twisted.core.message import Message
+    from py2p_twisted.core.receipts import Receipt
 
 
 class Effects(Protocol):
@@ -155,6 +156,18 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipted:
+    """
+    Who has a message of ours is known, as far as it can be.
+
+    :ivar token: the one of ``Node.expect_receipts``.
+    """
+
+    token: int
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
 class ClockDisagreement:
     """
     Our clock has turned out to be wrong, or right again.
@@ -212,6 +225,7 @@ Action = (
     | ConnectFailed
     | Replied
     | Confirmed
+    | Receipted
     | ClockDisagreement
     | Dropped
     | Gap

@@ -322,6 +322,15 @@ def decode_head(body: bytes) -> tuple[Any, Any, Any]:
     return unpacker.unpack(), unpacker.unpack(), unpacker.unpack()
 
 
+def end_of(body: bytes | memoryview) -> int:
+    """Where the array of a body ends that has been decoded before; bytes may follow."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
+    unpacker.feed(body)
+    unpacker.skip()
+    end: int = unpacker.tell()
+    return end
+
+
 #: MessagePack of one flat array, as a tuple; raises ``ValueError`` or ``TypeError`` for
 #: whatever it does not take, and never builds more than a body's bytes allow.
 _unpack_flat: Final = partial(

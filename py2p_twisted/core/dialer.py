@@ -12,6 +12,8 @@ lost       a link that broke: 0.5 s x 2^n, at most 15 s, +-30 %, 14 attempts; as
 learned    told by a peer: while fewer than ``max_outgoing`` links are ours, 3 attempts,
            then a pause of 15 minutes
 isolated   no peer at all: any known address, one every 2 s, for ever
+recalled   known before this node was started anew: in turn, until there are links enough;
+           then like a learned one
 =========  =============================================================================
 
 At most four dials are under way by our own choice, and at most one a second goes to the
@@ -24,7 +26,8 @@ docs/design.rst, "Dialling" and "Limits".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol
@@ -138,6 +141,8 @@ class Dialer:
         self._serial = 0
         self._timer: Timer | None = None
         self._stopped = False
+        #: Addresses from an earlier run that have not had their turn yet, the best first.
+        self._recalled: deque[Address] = deque()
         #: When this node became isolated, or last tried any address because of that.
         self._isolated_at: float | None = None
 
@@ -289,6 +294,49 @@ class Dialer:
                 entry.next = now + LEARNED_SPREAD * self._rng.random()
         self._arm(now)
 
+    def recall(self, peers: Sequence[tuple[Address, bytes]], now: float) -> None:
+        """
+        Go back to nodes that were known before this one was started anew.
+
+        :param peers: where they lived, and who they were, the best first.
+        """
+        fresh = [
+            (address, ident)
+            for address, ident in peers[: self._settings.book_size]
+            if address not in self._ours and address not in self._book
+        ]
+        # The oldest of the book are forgotten first, and these are to be the worst.
+        for address, ident in reversed(fresh):
+            self._entry(address, b"").ident = ident
+        self._recalled.extend(address for address, _ in fresh)
+        self._recall_next(now)
+        self._arm(now)
+
+    def _recall_next(self, now: float) -> None:
+        """Dial those that have not had their turn, as many as are needed."""
+        recalled = self._recalled
+        while recalled and len(self._under_way) < MOST_AT_ONCE and self._needed():
+            entry = self._book.get(recalled.popleft())
+            if entry is None or entry.dial is not None or self._is_connected(entry):
+                continue
+            if entry.ident and any(
+                other.ident == entry.ident for other in self._under_way.values()
+            ):
+                continue  # another address of the same node
+            wait = self._hosts.get(entry.address[0], 0.0) - now
+            if wait > 0:
+                entry.next = now + wait
+            else:
+                self._start(entry, now)
+
+    def worth_keeping(self) -> list[tuple[Address, bytes]]:
+        """Addresses to know after a restart, the latest first, and who lives there, if known."""
+        return [
+            (entry.address, entry.ident)
+            for entry in reversed(self._book.values())
+            if entry.pinned or self.acceptable(entry.address)
+        ]
+
     def acceptable(self, address: Address) -> bool:
         """Whether an address that others name may be dialled."""
         host, port = address
@@ -390,6 +438,7 @@ class Dialer:
             entry.next = now + LEARNED_PAUSE
         for token in tokens:
             self._failed(token, error)
+        self._recall_next(now)
         self._arm(now)
 
     def lost(self, link: Connection, now: float, *, again: bool, full: bool = False) -> None:

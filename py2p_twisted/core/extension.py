@@ -68,6 +68,7 @@ class Kind(IntEnum):
     NOT_HELD = 17
     ROUTED = 18
     ROUTED_ANSWER = 19
+    RECEIPT = 20
 
 
 #: Where a node can be dialled, and its id.

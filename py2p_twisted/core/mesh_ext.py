@@ -8,7 +8,8 @@ mesh-ext 1: its mechanisms put together, and its frames routed to where they bel
                      |-----------------> repair       what is missing
                      |-----------------> anti_entropy what two ends differ in
                      |-----------------> liveness     who is still there
-                     '-----------------> routing      replies on their way
+                     |-----------------> routing      replies on their way
+                     '-----------------> receipts     who has got a message
     plain nodes ----------------------> shepherd
 
 The node tells it when links come and go. A link is plain until the peer's HELLO has come:
@@ -35,6 +36,7 @@ from py2p_twisted.core.liveness import Liveness
 from py2p_twisted.core.membership import Membership
 from py2p_twisted.core.message import MAX_ID, Message, build
 from py2p_twisted.core.policy import ExtendedPolicy
+from py2p_twisted.core.receipts import Receipts, read_rows
 from py2p_twisted.core.recent import RecentMessages
 from py2p_twisted.core.repair import Repair
 from py2p_twisted.core.routing import TOKEN, Routing
@@ -166,6 +168,16 @@ class MeshExtension:
             arrived=lambda message, link: node.effects.deliver((message,), link),
             done=node.replied,
         )
+        self.receipts = Receipts(
+            node.id,
+            links,
+            timers,
+            self.counters,
+            seen=node.seen.shorts,
+            send=self.send,
+            decide=node.decide,
+            now=lambda: node.now,
+        )
 
     # --- frames -----------------------------------------------------------------------
 
@@ -260,6 +272,7 @@ class MeshExtension:
                 replaced.ext.active = False
                 self.repair.gone(replaced, node.now)
             self.trees.gone(replaced)
+            self.receipts.gone(replaced)
         self.trees.relinked()
         if link.ext is not None:
             self._extended(link)
@@ -289,6 +302,7 @@ class MeshExtension:
         self.trees.gone(link)
         self.membership.left(link, now, abnormal=abnormal)
         self.repair.gone(link, now)
+        self.receipts.gone(link)
         self.shepherd.left(link, now)
         if not self._links.open:
             self._alone_since = now
@@ -327,12 +341,14 @@ class MeshExtension:
             self._node.learn_clock(link, self._node.wall + link.ext.offset)
         self.trees.activated(link, self._node.now)
         self.anti_entropy.compare(link)
+        self.receipts.activated()
         self._node.decide(Settled(link))
 
     def _deactivated(self, link: Connection) -> None:
         if link.ext is not None:
             link.ext.active = link.ext.asking = False
         self.trees.gone(link)
+        self.receipts.gone(link)
 
     def _probing(self, link: Connection) -> None:
         if link.ext is not None:
@@ -363,6 +379,7 @@ class MeshExtension:
         self.shepherd.stop()
         self.liveness.stop()
         self.routing.stop()
+        self.receipts.stop()
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """What grows, by name: how much there is, and how much there can be."""
@@ -379,6 +396,7 @@ class MeshExtension:
             "replies passed on": (len(self.routing), 2 * settings.routed_replies),
             "plain nodes known": (len(self.shepherd), 256),
             **self.membership.sizes(),
+            **self.receipts.sizes(),
         }
 
     # --- what peers say -----------------------------------------------------------------
@@ -469,6 +487,10 @@ class MeshExtension:
         token, arrived = need(fields, bytes, int)[:2]
         self.routing.answered(token, bool(arrived))
 
+    def _receipt(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
+        rows = read_rows(need(fields, list)[0])
+        self.receipts.received(link, rows, self._node.now)
+
 
 _HANDLERS: Final[dict[int, Callable[[MeshExtension, Connection, Sequence[Any], Message], None]]] = {
     Kind.IHAVE: MeshExtension._ihave,
@@ -481,4 +503,5 @@ _HANDLERS: Final[dict[int, Callable[[MeshExtension, Connection, Sequence[Any], M
     Kind.NOT_HELD: MeshExtension._not_held,
     Kind.ROUTED: MeshExtension._routed,
     Kind.ROUTED_ANSWER: MeshExtension._routed_answer,
+    Kind.RECEIPT: MeshExtension._receipt,
 }

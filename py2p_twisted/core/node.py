@@ -53,12 +53,13 @@ from py2p_twisted.core.connection import (
 from py2p_twisted.core.dialer import Dialer, Random
 from py2p_twisted.core.flood import Flood
 from py2p_twisted.core.links import Links, replaces
+from py2p_twisted.core.marker import asked_seconds
 from py2p_twisted.core.mesh_ext import MeshExtension
 from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, is_broadcast, parse
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.core.outgoing import STEP, Composer
 from py2p_twisted.core.replies import Replies
-from py2p_twisted.core.seen import SeenCache
+from py2p_twisted.core.seen import SHORT, SeenCache
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timers
 from py2p_twisted.errors import (
@@ -137,6 +138,7 @@ class Node:
         self.now = 0.0
         self.wall = 0.0
         self.composer = Composer(ident, self.settings.max_message)
+        self.composer.random = rng.random
         self.links = Links()
         self.drops: Counter[str] = Counter()
         self.trace: Trace | None = None
@@ -592,6 +594,32 @@ class Node:
         self.dialer.pin(address, now)
         return self._decisions()
 
+    def recall(
+        self, peers: Sequence[tuple[Address, bytes]], now: float, wall: float
+    ) -> Sequence[Action]:
+        """Dial nodes that were known before this one was started anew; see `Dialer.recall`."""
+        self._begin(now, wall)
+        self.dialer.recall(peers, now)
+        return self._decisions()
+
+    def known_peers(self) -> list[tuple[Address, bytes]]:
+        """
+        Nodes to know after a restart, the best first: neighbours, other peers, those that could
+        be neighbours, and the rest of the book.
+
+        :return: where they live, and their ids, as far as they are known; ``book_size`` at most.
+        """
+        found: dict[Address, bytes] = {}
+        links = sorted(self.links.open, key=lambda link: not (link.ext and link.ext.active))
+        for link in links:
+            if link.dial is not None:
+                found.setdefault(link.dial.address, link.id)
+            elif link.address is not None and self.dialer.acceptable(link.address):
+                found.setdefault(link.address, link.id)
+        for address, ident in [*self.mesh.membership.passive.entries, *self.dialer.worth_keeping()]:
+            found.setdefault(address, ident)
+        return list(found.items())[: self.settings.book_size]
+
     def dial_failed(
         self, dial: Dial, error: Exception, now: float, wall: float
     ) -> Sequence[Action]:
@@ -629,6 +657,21 @@ class Node:
         if self.timers.next() != self._wake:
             return self._decisions()
         return ()
+
+    def expect_receipts(
+        self, message: Message, timeout: float, now: float
+    ) -> tuple[int, Sequence[Action]]:
+        """
+        Find out who gets a broadcast of our own, which is sent next.
+
+        :param message: one that `Composer.mark` has made.
+        :param timeout: seconds after which it is said who is missing.
+        :return: a token, which `Receipted` will name.
+        """
+        self.now = now
+        self._token += 1
+        self.mesh.receipts.expect(message.id[:SHORT], self._token, timeout, now)
+        return self._token, self._decisions()
 
     def whisper(self, messages: Sequence[Message]) -> None:
         """Send messages of our own to every neighbour, and no further."""
@@ -838,7 +881,11 @@ class Node:
             if type(sub) is int and sub in flags.EXTENSIONS:
                 self._drop(link, "unknown extension", f"this node does not know extension {sub}")
                 return
-            if flag != flags.BROADCAST and self.mesh.routing.came_twice(message.id):
+            if flag == flags.BROADCAST:
+                # Those that are read in runs have nothing behind their array.
+                if (seconds := asked_seconds(message.body)) and self.settings.extensions:
+                    self.mesh.receipts.delivered(message.id[:SHORT], seconds, link, self.now)
+            elif self.mesh.routing.came_twice(message.id):
                 return
             self.effects.deliver((message,), link)
         elif sub == flags.PEERS:

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, count
 from typing import Any, Final
 
 from py2p_twisted.core import flags
 from py2p_twisted.core.codec import SCALARS, encode_aligned, pack_one, prefixes_for_one
 from py2p_twisted.core.compression import FRAME_HEAD
+from py2p_twisted.core.marker import MARKER, NONCE, asked_seconds, mark
 from py2p_twisted.core.message import Message, with_appendix
 from py2p_twisted.core.seen import SeenCache
 from py2p_twisted.errors import MessageTooLarge
@@ -49,6 +50,7 @@ class Composer:
     :ivar now: tells the monotonic time, from any thread. With it, what is sent between two
         looks of the node at a clock that has been set meanwhile is stamped as before.
     :ivar ahead: how far the clock was ahead of it when the node looked last, if it has.
+    :ivar random: gives numbers from 0 to 1, in any thread, that nonces are made of.
     """
 
     def __init__(self, sender: bytes, max_message: int) -> None:
@@ -58,7 +60,9 @@ class Composer:
         self.correction = 0
         self.now: Callable[[], float] | None = None
         self.ahead: float | None = None
+        self.random: Callable[[], float] = lambda: 0.0
         self._sender = sender
+        self._serial = count(1)
         # The latest second, and what its usual messages begin with.
         self._latest: tuple[int, tuple[bytes, ...]] = (-1, ())
         self._limit = max_message
@@ -97,6 +101,19 @@ class Composer:
         if len(body) + COUNTER > self._limit:
             raise MessageTooLarge(len(body) + COUNTER, self._limit)
         return Message(sha256(body).digest(), body, (flag, sender, stamp, sub, *packets))
+
+    def mark(self, message: Message, seconds: int) -> Message:
+        """
+        The same broadcast, with a request for receipts. May be called from any thread.
+
+        :param seconds: how long we wait for them.
+        :raises MessageTooLarge: the body exceeds the limit.
+        """
+        size = len(message.body) + MARKER
+        if size > self._limit:
+            raise MessageTooLarge(size, self._limit)
+        seed = b"%b %d %d" % (message.id, next(self._serial), int(self.random() * 2**53))
+        return mark(message, seconds, sha256(seed).digest()[:NONCE])
 
 
 class OwnBroadcasts:
@@ -170,7 +187,7 @@ class OwnBroadcasts:
         apart: dict[bytes, Message] = {}
         for message in messages:
             fresh = message
-            if message.items[2] < self._second:
+            if message.items[2] < self._second and not asked_seconds(message.body):
                 # The clock was set back, into seconds whose ids may be forgotten. A counter
                 # that only grows, of a range of its own, makes every id new.
                 fresh = with_appendix(message, self._set_back.to_bytes(COUNTER, "big"))

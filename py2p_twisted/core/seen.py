@@ -11,7 +11,8 @@ Times are in seconds. Source: docs/design.rst, "Delivery".
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 #: How long an id is remembered: as long as a copy of the message can be accepted, from
@@ -131,6 +132,41 @@ class SeenCache:
         if now >= self._next_mark or self._count >= self.capacity:
             self._tidy(now)
         return shorts
+
+    def load(self, runs: Iterable[tuple[float, Sequence[bytes]]], now: float) -> None:
+        """
+        Remember what came before this node was started anew.
+
+        :param runs: how many seconds ago ids came, and which; oldest first.
+        """
+        for age, idents in runs:
+            fresh = tuple(one for one in dict.fromkeys(idents) if one not in self.ids)
+            if not fresh:
+                continue
+            if now - age >= self._next_mark:
+                self._marks.append((now - age, self._dropped + self._count))
+                self._next_mark = now - age + self._bucket
+            self.ids.update(dict.fromkeys(fresh))
+            self.shorts.update([ident[:SHORT] for ident in fresh])
+            self._order.append(fresh)
+            self._count += len(fresh)
+        if self._count > self.capacity:
+            self._drop(self._count - self.capacity)
+
+    def since(self, noted: int) -> list[bytes]:
+        """
+        The latest ids, in the order in which they came, as far as they are still remembered.
+
+        :param noted: what `noted` was before them.
+        """
+        wanted = self.noted - noted
+        runs: list[Sequence[bytes]] = []
+        for together in reversed(self._order):
+            if wanted <= 0:
+                break
+            runs.append(together[-wanted:])
+            wanted -= len(together)
+        return list(chain.from_iterable(reversed(runs)))
 
     def _tidy(self, now: float) -> None:
         """Once in a while: begin a bucket, forget those that are past the window, make room."""

@@ -6,7 +6,6 @@ A node as a process of its own: what an operator sets, and what becomes of it.
 ``configuration``   values from the command line and a file, each with its source
 ``node``            the service: `MeshService`, and what the operator wants besides
 ``programs``        ``--exec``: a program for every message
-``plainjson``       packets as JSON and back
 ``logs``            what is logged, and JSON lines
 ``start``           from options to a service, or one line that says why not
 ==================  =========================================================

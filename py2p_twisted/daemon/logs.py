@@ -63,6 +63,7 @@ EVENTS: Final = (
     "dropped",
     "gap",
     "clock",
+    "state",
     "exec",
     "stopping",
     "stopped",

@@ -18,12 +18,14 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from py2p_twisted.control.places import OFF, default_place
+from py2p_twisted.control.server import ControlService
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import PLAINTEXT, address_text
 from py2p_twisted.daemon.configuration import Configuration
 from py2p_twisted.daemon.programs import Programs
-from py2p_twisted.errors import BadArgument, CannotStart
+from py2p_twisted.errors import BadArgument, CannotStart, StateUnusable
 from py2p_twisted.net.reports import printable
 from py2p_twisted.net.service import MeshService
 from py2p_twisted.net.status import Status
@@ -48,6 +50,8 @@ class NodeService(MeshService):
 
     :ivar configuration: what it was set up from.
     :ivar programs: runs the program of ``exec``; ``None`` without one.
+    :ivar control: what it can be talked with by; ``None`` without one, and until it has started
+        when nobody has said where.
     :ivar start_error: why there is no node after all, when an endpoint has failed late.
     """
 
@@ -62,6 +66,7 @@ class NodeService(MeshService):
             listen=configuration["listen"],
             peers=configuration["join"],
             advertise=configuration["advertise"],
+            state_dir=configuration["state-dir"],
             **configuration.limits,
             **tools,
         )
@@ -78,6 +83,10 @@ class NodeService(MeshService):
                 metadata=self._metadata,
                 now=self.factory.now,
             )
+        self.control: ControlService | None = None
+        if configuration["control"] not in (None, OFF):
+            # A place that is taken is found out before the process goes to the background.
+            self.control = ControlService(reactor, self, configuration["control"])
         self._debug_level: int = configuration["debug-level"]
         self.factory.watch_traffic = self._debug_level >= _TRAFFIC
 
@@ -88,15 +97,31 @@ class NodeService(MeshService):
 
     def privilegedStartService(self) -> None:
         """Listen, and begin to seek peers, while the process may still listen anywhere."""
-        self.startService()
+        self._begin()
 
     def startService(self) -> None:
         """
-        Listen, and begin to seek peers.
+        Listen, and begin to seek peers; then whoever may talk with the node can.
 
-        :raises CannotStart: a port is taken, or may not be listened on; the text is short
-            and says what to do.
+        :raises CannotStart: a port is taken, or may not be listened on, or the state directory
+            cannot be used; the text is short and says what to do.
         """
+        self._begin()
+        at_once = True
+        problems: list[str] = []
+
+        def open_control(_: object) -> None:
+            problem = self._open_control()
+            if problem is not None:
+                problems.append(problem) if at_once else self._give_up(problem)
+
+        # Not sooner, or the socket would belong to whom the process is not any more.
+        self.start().addCallbacks(open_control, lambda _: None)
+        at_once = False
+        if problems:
+            raise CannotStart(problems[0])
+
+    def _begin(self) -> None:
         if self.running:
             return
         try:
@@ -105,16 +130,52 @@ class NodeService(MeshService):
             raise CannotStart(why_not(error)) from None
         except BadArgument:
             raise CannotStart(NO_ADDRESS) from None
+        except StateUnusable as error:
+            raise CannotStart(str(error)) from None
         except Exception as error:
             # Other packages' endpoints raise what they like.
             listen = ", ".join(self.configuration["listen"]) or "nothing"
             raise CannotStart(f"cannot listen on {listen}: {error}") from error
         self.start().addCallbacks(lambda _: self._say_hello(), lambda _: None)
 
+    def _open_control(self) -> str | None:
+        """
+        Let others talk with the node.
+
+        :return: what keeps it from that, if somebody has asked for it; else it does without.
+        """
+        asked = self.configuration["control"]
+        if self._closed or asked == OFF or (self.control is not None and self.control.running):
+            return None
+        where = asked or default_place(
+            self.configuration.get("state-dir"), self.network.name, self._port_number()
+        )
+        if where is None:
+            return None
+        try:
+            self.control = self.control or ControlService(self._reactor, self, where)
+            self.control.startService()
+        except (BadArgument, CannotListenError, OSError) as error:
+            self.control = None
+            text = printable(why_no_control(error, where))
+            if asked:
+                return text
+            _log.warn("nobody can talk with this node: {error}", error=text)
+            return None
+        _log.info("it can be talked with at {where}", where=printable(str(where)))
+        return None
+
+    def _port_number(self) -> int:
+        hosts: list[Any] = [port.getHost() for port in self.ports]
+        return next((host.port for host in hosts if hasattr(host, "port")), 0)
+
     def start_failed(self, failure: Failure) -> None:
         """A process without its node is of no use: it ends."""
         error = failure.value
         text = why_not(error) if isinstance(error, CannotListenError) else str(error)
+        self._give_up(text)
+
+    def _give_up(self, text: str) -> None:
         self.start_error = text
         _log.critical("there is no node: {error}", event="not started", error=printable(text))
         with suppress(ReactorNotRunning):
@@ -147,6 +208,8 @@ class NodeService(MeshService):
                 "stopping: {count} peers are told", event="stopping", count=len(self.routing_table)
             )
         waits: list[Deferred[Any]] = [super().stopService()]
+        if self.control is not None:
+            waits.append(self.control.stopService())
         if self.programs is not None:
             waits.append(self.programs.stop())
         done: Deferred[Any] = DeferredList(waits, consumeErrors=True)
@@ -198,6 +261,14 @@ def why_not(error: CannotListenError) -> str:
         return f"{error.interface or 'this'} is no address of this machine, see --listen"
     at = f" at {error.interface}" if error.interface else ""
     return f"cannot listen on {where}{at}: {getattr(problem, 'strerror', None) or problem}"
+
+
+def why_no_control(error: Exception, where: object) -> str:
+    """One short line about a control endpoint that cannot be had."""
+    if isinstance(error, BadArgument):
+        return str(error)
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    return f"--control={where}: {getattr(cause, 'strerror', None) or cause}"
 
 
 def _endpoint_text(where: Any) -> str:

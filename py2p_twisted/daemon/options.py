@@ -17,6 +17,7 @@ from typing import Any, Final
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.endpoints import serverFromString
 
+from py2p_twisted.control.places import OFF, Place, place
 from py2p_twisted.core.connection import read_address
 from py2p_twisted.core.network import Address, address_text
 from py2p_twisted.core.settings import Settings
@@ -55,7 +56,7 @@ class Option:
     :ivar short: a letter.
     :ivar shown: how a value is printed.
     :ivar in_file: whether it may stand in a configuration file.
-    :ivar files: its value names a file; for shell completion.
+    :ivar files: its value names a file or a directory; for shell completion.
     """
 
     name: str
@@ -208,6 +209,16 @@ def command_line(value: Any) -> tuple[str, ...]:
     if not words or not words[0] or any("\0" in word for word in words):
         raise ValueError("a program with its arguments")
     return tuple(words)
+
+
+def control(value: Any) -> Place | str:
+    """Where the node can be talked with: a path, a loopback port, or `OFF`."""
+    if value == OFF:
+        return OFF
+    try:
+        return place(value if isinstance(value, str) else "")
+    except BadArgument as error:
+        raise ValueError(str(error)) from error
 
 
 #: How a setting that is on or off may be written.
@@ -408,6 +419,26 @@ OPTIONS: Final = (
         example="5",
         default=60.0,
         shown=show_seconds,
+    ),
+    Option(
+        "state-dir",
+        "a directory that makes a node which is started again the same participant: it keeps its "
+        "id and its peers, and is given nothing twice",
+        text,
+        metavar="DIR",
+        example="/var/lib/py2p",
+        short="d",
+        files=True,
+    ),
+    Option(
+        "control",
+        "where py2p status and its like can talk with the node: a path for a socket, "
+        f"tcp:127.0.0.1:PORT, or {OFF} (default: control.sock in the node's own folder, else a "
+        "socket in $XDG_RUNTIME_DIR/py2p)",
+        control,
+        metavar="PATH",
+        example="/run/py2p/control.sock",
+        files=True,
     ),
     Option(
         "debug-level",

@@ -48,7 +48,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from py2p_twisted.core.message import Message, weigh
-from py2p_twisted.daemon import plainjson
+from py2p_twisted.net import plainjson
 from py2p_twisted.net.reports import Reports, printable
 
 _log = Logger(namespace="py2p_twisted.exec")

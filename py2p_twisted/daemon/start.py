@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from py2p_twisted.daemon.configuration import Configuration
 from py2p_twisted.daemon.node import NO_ADDRESS, NodeService, why_not
-from py2p_twisted.errors import BadArgument, CannotStart
+from py2p_twisted.errors import BadArgument, CannotStart, StateUnusable
 from py2p_twisted.net.endpoints import server_from_description
 
 
@@ -35,9 +35,14 @@ def make_service(reactor: Any, configuration: Configuration) -> NodeService:
     """
     check(reactor, configuration)
     try:
-        return NodeService(reactor, configuration)
-    except (BadArgument, ImportError) as error:
+        service = NodeService(reactor, configuration)
+        if service.state is not None:
+            # For a moment, as the ports: the process may be about to go to the background.
+            service.state.open()
+            service.state.close()
+    except (BadArgument, StateUnusable, ImportError) as error:
         raise CannotStart(str(error)) from error
+    return service
 
 
 def check(reactor: Any, configuration: Configuration) -> None:

@@ -8,6 +8,8 @@ The core on Twisted: transports, endpoints, timers, TLS, and a service.
 ``flow``         queues between the application, the node and its transports
 ``endpoints``    from addresses to endpoints, plain and TLS
 ``tls``          where certificates come from
+``status``       what a node says of itself
+``plainjson``    packets as JSON and back
 ``reports``      log lines, at most one a minute for the same thing
 ===============  ================================================================
 
@@ -15,8 +17,9 @@ Everything here runs in the reactor's thread. No module imports the reactor: it 
 to the constructors.
 """
 
+from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.net.factory import Application, MeshFactory
 from py2p_twisted.net.protocol import MeshProtocol
 from py2p_twisted.net.service import Delivery, MeshService
 
-__all__ = ["Application", "Delivery", "MeshFactory", "MeshProtocol", "MeshService"]
+__all__ = ["Application", "Delivery", "MeshFactory", "MeshProtocol", "MeshService", "Receipt"]

@@ -42,6 +42,7 @@ from py2p_twisted.core.actions import (
     Gap,
     Joined,
     Left,
+    Receipted,
     Replaced,
     Replied,
     Settled,
@@ -51,6 +52,7 @@ from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address, Network, address_text
 from py2p_twisted.core.node import Node
+from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import (
     ConnectTimeout,
@@ -197,6 +199,8 @@ class MeshFactory(Factory):
         self.parted: list[str] = []
         self.cut_short: list[str] = []
         self.watch_traffic = False
+        #: Called before a turn writes or delivers anything, when the node keeps a state directory.
+        self.journal: Callable[[], None] | None = None
         self.started = False
         self._closing = False
         self._rng = rng or random.Random()
@@ -226,6 +230,7 @@ class MeshFactory(Factory):
             ConnectFailed: self._do_connect_failed,
             Replied: self._do_replied,
             Confirmed: self._do_confirmed,
+            Receipted: self._do_receipted,
             ClockDisagreement: self._do_clock,
             Dropped: self._do_dropped,
             Gap: self._do_gap,
@@ -329,6 +334,10 @@ class MeshFactory(Factory):
         """Dial a bootstrap address, and again, for ever."""
         self._act(self.node.pin(address, self.now(), self.wall()))
 
+    def recall(self, peers: Sequence[tuple[Address, bytes]]) -> None:
+        """Dial nodes that were known before this one was started anew, until there are enough."""
+        self._act(self.node.recall(peers, self.now(), self.wall()))
+
     def reply(self, target: bytes | str, message: Message, answered: bytes = b"") -> Deferred[None]:
         """
         Bring a whisper to a node, neighbour or not.
@@ -355,6 +364,21 @@ class MeshFactory(Factory):
         token, actions = self.node.confirm(link, self.now(), self.wall())
         self._waiting[token] = done
         self._act(actions)
+        return done
+
+    def send_confirmed(self, message: Message, timeout: float) -> Deferred[Receipt]:
+        """
+        Send a broadcast, and find out who gets it. Called by an item of ``sending``, whose place
+        the message takes.
+
+        :param message: one that `Composer.mark` has made.
+        :param timeout: seconds after which it is said who is missing.
+        """
+        done: Deferred[Receipt] = Deferred()
+        token, actions = self.node.expect_receipts(message, timeout, self.now())
+        self._waiting[token] = done
+        self.sending.items.appendleft(message)
+        self.perform(actions)
         return done
 
     def send_to(self, link: Connection, message: Message, *, as_it_is: bool = False) -> None:
@@ -443,8 +467,11 @@ class MeshFactory(Factory):
     def flush(self) -> None:
         """
         End a turn: write what it has queued, one write a peer, then deliver what it has
-        brought. Relaying comes before the application, whatever that does.
+        brought. Relaying comes before the application, whatever that does; what is kept for a
+        restart comes before both.
         """
+        if self.journal is not None:
+            self.journal()
         while self.dirty:
             dirty, self.dirty = self.dirty, []
             for protocol in dirty:
@@ -486,6 +513,8 @@ class MeshFactory(Factory):
             # Several are what stood in one read, plainly.
             self._arrived_bytes += len(messages[0].body)
             if self._arrived_bytes > TURN:
+                if self.journal is not None:
+                    self.journal()
                 self._hand_over()
 
     # --- actions: the core's decisions ------------------------------------------------------------
@@ -627,6 +656,11 @@ class MeshFactory(Factory):
             done.callback(None)
         else:
             done.errback(Failure(action.error))
+
+    def _do_receipted(self, action: Receipted) -> None:
+        done = self._waiting.pop(action.token, None)
+        if done is not None:
+            done.callback(action.receipt)
 
     def _do_clock(self, action: ClockDisagreement) -> None:
         if action.correction:

@@ -19,27 +19,37 @@ There are no threads in here: everything is called, and calls back, in the react
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, cast
+from math import ceil
+from typing import Any, Final, Literal, cast, overload
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from py2p_twisted.core import flags
 from py2p_twisted.core.connection import Connection, read_address
+from py2p_twisted.core.marker import MOST_SECONDS
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address, Network, node_id
+from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.core.settings import Settings
-from py2p_twisted.errors import BadArgument, MeshClosed, MeshError
+from py2p_twisted.errors import BadArgument, MeshClosed, MeshError, StateUnusable
 from py2p_twisted.net.endpoints import client_endpoint, server_from_description
 from py2p_twisted.net.factory import Application, MeshFactory
 from py2p_twisted.net.reports import LogLevel, Reports
+from py2p_twisted.net.state import FIRST_SAVE, SAVE_INTERVAL, NodeState
 from py2p_twisted.net.status import Status, status_of
 from py2p_twisted.net.tls import Credentials, credentials_for
 
@@ -55,6 +65,9 @@ _OUTSIDE = ("192.0.2.1", 9)
 
 #: Messages that an ``async for`` may be behind.
 _BACKLOG = 10_000
+
+#: Seconds after which a confirmation says who is missing.
+CONFIRM_TIMEOUT: Final = 10.0
 
 #: Texts of failures that are kept for ``status``.
 _ERRORS_KEPT = 50
@@ -102,6 +115,7 @@ class MeshService(Service, Application):
     :ivar factory: the `MeshFactory`, with the routing table.
     :ivar network: the network it belongs to.
     :ivar ports: what it listens on, once started.
+    :ivar state: what it keeps for a restart; ``None`` without a state directory.
     :ivar on_message: called with a `Delivery` for every message, when set.
     :ivar on_join: called with the `Connection` of each peer that has settled, when set.
     :ivar on_leave: called with the `Connection` and the reason when such a peer has left, when
@@ -121,6 +135,7 @@ class MeshService(Service, Application):
         credentials: Credentials | None = None,
         endpoint_for: Callable[[Address, float], IStreamClientEndpoint] | None = None,
         application: Application | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
         """
@@ -134,6 +149,8 @@ class MeshService(Service, Application):
         :param credentials: TLS certificates; by default what the network's encryption asks for.
         :param endpoint_for: makes the endpoints that dial; for tests and tunnels.
         :param application: who is told what happens, instead of ``on_message`` and its like.
+        :param state_dir: a directory that makes a node which is started again the same participant:
+            it keeps its id, knows its peers, and is given nothing twice. One node has it for itself.
         :param options: limits, see `Settings`; ``now``, ``wall`` and ``rng`` for tests.
         :raises BadArgument: an argument is unusable.
         :raises ImportError: TLS is wanted and its libraries are missing.
@@ -170,6 +187,21 @@ class MeshService(Service, Application):
             settings=Settings.from_options(options),
             **tools,
         )
+        settings = self.factory.settings
+        self.state: NodeState | None = None
+        if state_dir is not None:
+            self.state = NodeState(
+                state_dir,
+                self.network,
+                window=settings.seen_window,
+                capacity=settings.seen_capacity,
+                book_size=settings.book_size,
+                now=self.factory.now,
+                wall=self.factory.wall,
+                salt=self._salt,
+            )
+        self._save_call: IDelayedCall | None = None
+        self._save_after = FIRST_SAVE
         self._streams: list[_Stream] = []
         self._reports = Reports(_log, self.factory.now)
         self._waiting: list[tuple[int, Deferred[MeshService]]] = []
@@ -184,6 +216,7 @@ class MeshService(Service, Application):
         Start with the application it belongs to.
 
         :raises CannotListenError: a port is taken, as far as that is known at once.
+        :raises StateUnusable: the state directory cannot be used.
         """
         if self.running:
             return
@@ -215,6 +248,12 @@ class MeshService(Service, Application):
             return fail(self._start_failure)
         if self.factory.started:
             return succeed(self)
+        if self.state is not None and not self._starting:
+            try:
+                self.state.open()
+            except StateUnusable:
+                self._start_failure = Failure()
+                return fail(self._start_failure)
         started: Deferred[MeshService] = Deferred()
         self._starting.append(started)
         if len(self._starting) == 1:
@@ -235,6 +274,8 @@ class MeshService(Service, Application):
 
     def _cannot_start(self, failure: Failure) -> None:
         self._start_failure = failure
+        if self.state is not None:
+            self.state.close()
         starting, self._starting = self._starting, []
         for started in starting:
             started.errback(failure)
@@ -247,15 +288,31 @@ class MeshService(Service, Application):
                     port.stopListening()
                 result.raiseException()
         address = self._own_address()
-        ident = node_id(address, self.network.id, self._salt)
-        self.factory.start(ident, address)
+        if self.state is not None:
+            self.factory.start(self.state.identity, address)
+            self.state.start(self.factory.node)
+            self.factory.journal = self.state.write_ids
+        else:
+            self.factory.start(node_id(address, self.network.id, self._salt), address)
         for port in self.ports:
             where: Any = port.getHost()
             if hasattr(where, "port"):
                 self.factory.node.dialer.add_own((where.host, where.port))
         for peer in self._peers:
             self.factory.pin(peer)
+        if self.state is not None:
+            self.factory.recall(self.state.peers)
+            self._save_later()
         return self
+
+    def _save_later(self) -> None:
+        self._save_call = self._reactor.callLater(self._save_after, self._save)
+        self._save_after = min(2 * self._save_after, SAVE_INTERVAL)
+
+    def _save(self) -> None:
+        self._save_later()
+        if self.state is not None:
+            self.state.save()
 
     def _own_address(self) -> Address:
         if self._advertise is not None and self._advertise[1]:
@@ -287,6 +344,10 @@ class MeshService(Service, Application):
         if self.running:
             Service.stopService(self)
         waits: list[Deferred[Any]] = []
+        if self._save_call is not None:
+            self._save_call.cancel()
+        if self.state is not None:
+            self.state.save()  # while we still have peers
         for port in self.ports:
             stopped = port.stopListening()
             if stopped is not None:
@@ -298,7 +359,12 @@ class MeshService(Service, Application):
             waiting.errback(Failure(MeshClosed("this service is stopping")))
         self._waiting.clear()
         done: Deferred[Any] = DeferredList(waits, consumeErrors=True)
-        return cast("Deferred[None]", done.addCallback(lambda _: None))
+        return cast("Deferred[None]", done.addCallback(lambda _: self._has_stopped()))
+
+    def _has_stopped(self) -> None:
+        self.factory.journal = None
+        if self.state is not None:
+            self.state.close()
 
     # --- what it does -----------------------------------------------------------------
 
@@ -329,7 +395,7 @@ class MeshService(Service, Application):
     def status(self) -> Status:
         """What there is to know about this node, as a mapping that can be printed."""
         state = "closed" if self._closed else "Nominal"
-        return status_of(self.factory, errors=list(self.errors), state=state)
+        return status_of(self.factory, errors=list(self.errors), state=state, kept=self.state)
 
     def connect(self, host: str, port: int) -> Deferred[Connection]:
         """
@@ -357,22 +423,59 @@ class MeshService(Service, Application):
         self._waiting.append((peers, waiting))
         return waiting
 
+    @overload
     def send(
-        self, *packets: Any, flag: int = flags.BROADCAST, type: int = flags.BROADCAST
-    ) -> Deferred[None]:
+        self,
+        *packets: Any,
+        flag: int = ...,
+        type: int = ...,
+        confirm: Literal[False] = ...,
+        timeout: float = ...,
+    ) -> Deferred[None]: ...
+
+    @overload
+    def send(
+        self,
+        *packets: Any,
+        flag: int = ...,
+        type: int = ...,
+        confirm: Literal[True],
+        timeout: float = ...,
+    ) -> Deferred[Receipt]: ...
+
+    def send(
+        self,
+        *packets: Any,
+        flag: int = flags.BROADCAST,
+        type: int = flags.BROADCAST,
+        confirm: bool = False,
+        timeout: float = CONFIRM_TIMEOUT,
+    ) -> Deferred[None] | Deferred[Receipt]:
         """
         Send a message to everybody, or with ``flag=flags.whisper`` to the neighbours alone.
 
         :param flag: how it travels.
         :param type: its sub-flag.
+        :param confirm: whether to find out who gets the message; see :doc:`/delivery`.
+        :param timeout: seconds after which a confirmation says who is missing.
         :return: fires when the message has been handed to the peers' queues. A caller that
-            waits for it is slowed down to what the network takes.
+            waits for it is slowed down to what the network takes. With ``confirm`` it fires
+            with a `Receipt`, when everybody has the message or the time is over.
         :raises NotSendable: a packet has no encoding.
         :raises MessageTooLarge: the message exceeds ``max_message``.
+        :raises BadArgument: a flag is none, or this cannot be confirmed.
         """
         self._need_running()
-        message = compose(self.factory, flag, type, packets)
         sending = self.factory.sending
+        if confirm:
+            marked = compose_marked(self.factory, flag, type, packets, timeout)
+            confirmed: Deferred[Receipt] = Deferred()
+            sending.items.append(
+                lambda: self.factory.send_confirmed(marked, timeout).chainDeferred(confirmed)
+            )
+            sending.pump()
+            return confirmed
+        message = compose(self.factory, flag, type, packets)
         sending.items.append(message)
         done: Deferred[None] = Deferred()
         sending.items.append(lambda: done.callback(None))
@@ -507,6 +610,27 @@ def compose(factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any]) -
     if flag is not flags.BROADCAST or sub is not flags.BROADCAST:
         _check_flags(flag, sub)
     return factory.node.composer.compose(flag, sub, packets, factory.wall())
+
+
+def compose_marked(
+    factory: MeshFactory, flag: int, sub: int, packets: Sequence[Any], timeout: float
+) -> Message:
+    """
+    Make a broadcast that asks for receipts, in whatever thread that is.
+
+    :raises BadArgument: it is none, or the timeout is no number of seconds up to `MOST_SECONDS`,
+        or this node speaks 0.6 alone; and what `compose` raises.
+    """
+    if flag != flags.BROADCAST:
+        raise BadArgument("only broadcasts can be confirmed: confirm=True needs flag=broadcast")
+    if not factory.settings.extensions:
+        raise BadArgument("with extensions=False nothing can be confirmed: 0.6 has no receipts")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise BadArgument(f"timeout is a number of seconds, not {timeout!r}")
+    if not 0 < timeout <= MOST_SECONDS:
+        raise BadArgument(f"a confirmation takes up to {MOST_SECONDS} s, not {timeout!r}")
+    message = compose(factory, flag, sub, packets)
+    return factory.node.composer.mark(message, ceil(timeout))
 
 
 def _check_flags(flag: object, sub: object) -> None:

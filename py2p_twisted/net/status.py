@@ -19,6 +19,7 @@ from py2p_twisted.net.reports import printable
 if TYPE_CHECKING:
     from py2p_twisted.core.node import Node
     from py2p_twisted.net.factory import MeshFactory
+    from py2p_twisted.net.state import NodeState
 
 NOMINAL = "Nominal"
 
@@ -69,12 +70,19 @@ class Status(Mapping[str, Any]):
         return "\n".join(lines)
 
 
-def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) -> Status:
+def status_of(
+    factory: MeshFactory,
+    *,
+    errors: list[str],
+    state: str = NOMINAL,
+    kept: NodeState | None = None,
+) -> Status:
     """
     Describe a started node.
 
     :param errors: texts of what has failed lately.
     :param state: what is wrong with the node as a whole, if anything is.
+    :param kept: what it keeps for a restart, if it does.
     """
     node = factory.node
     return Status(
@@ -110,6 +118,7 @@ def status_of(factory: MeshFactory, *, errors: list[str], state: str = NOMINAL) 
                 name: f"{size} of {most}" for name, (size, most) in node.sizes().items()
             },
             "limits": asdict(node.settings),
+            **({"state directory": kept.status} if kept is not None else {}),
             "errors": errors,
         }
     )
@@ -137,6 +146,43 @@ def _trees(node: Node) -> dict[str, int]:
     """What the node is part of: for all origins together."""
     eager, lazy = node.mesh.trees.counts()
     return {"origins": len(node.mesh.trees), "eager links": eager, "lazy links": lazy}
+
+
+def peers_of(factory: MeshFactory) -> list[dict[str, Any]]:
+    """
+    The peers in a routing table, one mapping each: times in seconds, sizes in bytes.
+
+    ``kind`` is what a peer is to the node: a ``neighbour``, a ``plain`` node of 0.6, a ``probe``
+    that we have made to have a look, or an ``other`` that has not decided, or has a look itself.
+    """
+    now = factory.now()
+    return [_row(link, now) for link in factory.routing_table.values()]
+
+
+def _row(link: Connection, now: float) -> dict[str, Any]:
+    ext, outbox = link.ext, link.owner.outbox
+    if ext is None:
+        kind = "plain"
+    elif ext.active:
+        kind = "neighbour"
+    else:
+        kind = "probe" if ext.probe else "other"
+    return {
+        "id": printable(link.id),
+        "address": None if link.address is None else address_text(*link.address),
+        "where": link.owner.peer_name,
+        "outgoing": link.outgoing,
+        "kind": kind,
+        "rtt": None if ext is None else ext.rtt,
+        "since": now - link.since,
+        "heard": now - link.heard,
+        "frames_in": link.frames,
+        "bytes_in": link.bytes,
+        "bytes_waiting": outbox.size,
+        "duplicates": link.duplicates,
+        "drops": dict(link.drops),
+        "slow": bool(outbox.slow or link.congested),
+    }
 
 
 def _describe(link: Connection) -> str:

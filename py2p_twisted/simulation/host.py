@@ -8,6 +8,7 @@ node's `Effects`. Everything that a turn has queued for one peer is one write.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from py2p_twisted.core import flags
@@ -23,6 +24,7 @@ from py2p_twisted.core.actions import (
     Gap,
     Joined,
     Left,
+    Receipted,
     Replaced,
     Replied,
     Settled,
@@ -33,6 +35,7 @@ from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.node import Node
 from py2p_twisted.core.queues import HIGH_WATER
+from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.errors import (
     LinkError,
     MeshError,
@@ -57,6 +60,7 @@ class Host(Machine):
     :ivar node: the core.
     :ivar outcomes: what became of ``connect``, ``reply`` and ``confirm``, by token: ``None``
         if it went well, else the error.
+    :ivar receipts: what became of ``confirm``, by token.
     :ivar frames: frames that have come in, over connections that are gone.
     :ivar duplicates: those of them that had come before.
     """
@@ -64,6 +68,7 @@ class Host(Machine):
     def __init__(self, birth: Birth) -> None:
         super().__init__(birth)
         self.outcomes: dict[int, Exception | None] = {}
+        self.receipts: dict[int, Receipt] = {}
         self.frames = self.duplicates = self.bytes = 0
         self._wake = _NEVER
         self._armed = _NEVER
@@ -118,8 +123,21 @@ class Host(Machine):
 
     def broadcast(self, packets: tuple[Any, ...]) -> Sent:
         """Send to everybody, and tell the history."""
+        message = self._compose(packets)
+        return self._broadcast(message)
+
+    def confirm(self, packets: tuple[Any, ...], timeout: float) -> tuple[Sent, int]:
+        """Send to everybody; `receipts` will tell by the token who has got it."""
+        message = self.node.composer.mark(self._compose(packets), ceil(timeout))
+        token, actions = self.node.expect_receipts(message, timeout, self.now)
+        self.act(actions)
+        return self._broadcast(message), token
+
+    def _compose(self, packets: tuple[Any, ...]) -> Message:
+        return self.node.composer.compose(flags.BROADCAST, flags.BROADCAST, packets, self.wall)
+
+    def _broadcast(self, message: Message) -> Sent:
         sim, node = self.sim, self.node
-        message = node.composer.compose(flags.BROADCAST, flags.BROADCAST, packets, self.wall)
         before = set(node.seen.ids)
         sim.history.early = 0
         actions = node.broadcast((message,), self.now)
@@ -321,6 +339,9 @@ class Host(Machine):
     def _do_outcome(self, action: ConnectFailed | Replied | Confirmed) -> None:
         self.outcomes[action.token] = action.error
 
+    def _do_receipted(self, action: Receipted) -> None:
+        self.receipts[action.token] = action.receipt
+
     def _do_connected(self, action: Connected) -> None:
         self.outcomes[action.token] = None
 
@@ -345,6 +366,7 @@ _PERFORMERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     ConnectFailed: Host._do_outcome,
     Replied: Host._do_outcome,
     Confirmed: Host._do_outcome,
+    Receipted: Host._do_receipted,
     ClockDisagreement: Host._do_clock,
     Dropped: Host._do_dropped,
     Gap: Host._do_gap,

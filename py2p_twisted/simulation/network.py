@@ -251,6 +251,17 @@ class Simulation(Timeline):
         _require_running(machine)
         return machine.broadcast(packets)
 
+    def confirm(self, machine: Host, *packets: Any, timeout: float = 10.0) -> tuple[Sent, int]:
+        """
+        Send to everybody, and find out who gets it.
+
+        :return: what was sent, and the key of the `Receipt` in ``machine.receipts``, when that is
+            there: after ``timeout`` seconds at most.
+        :raises ValueError: this machine does not run.
+        """
+        _require_running(machine)
+        return machine.confirm(packets, timeout)
+
     def reply(self, machine: Machine, to: Machine | bytes, *packets: Any) -> int:
         """
         Send to one node, wherever it is.

@@ -29,15 +29,21 @@ Source: docs/delivery.rst.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final
 
+from py2p_twisted.core import flags
+from py2p_twisted.core.connection import Connection
+from py2p_twisted.core.extension import Kind
+from py2p_twisted.core.message import Message
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.errors import BadArgument
 from py2p_twisted.simulation.history import Figures, Sent, quantile
 from py2p_twisted.simulation.host import Host
-from py2p_twisted.simulation.machine import Machine
+from py2p_twisted.simulation.machine import Birth, Machine
 from py2p_twisted.simulation.network import Simulation
 
 #: How nodes of ours deliver among each other: by plain flooding, or by the extension protocol.
@@ -472,6 +478,69 @@ def _mixed(stage: Stage) -> None:
     stage.phase("kill 30 %, 20 s later", later)
 
 
+class _Counting(Host):
+    """A node that counts the receipts it writes, for every link and second."""
+
+    def __init__(self, birth: Birth) -> None:
+        super().__init__(birth)
+        self.written: Counter[tuple[Connection, int]] = Counter()
+
+    def send(self, message: Message, link: Connection) -> None:
+        """Queue one message for one peer."""
+        if message.items[3:5] == (flags.EXTENSION, Kind.RECEIPT):
+            self.written[link, int(self.sim.now)] += 1
+        super().send(message, link)
+
+
+def _confirm(
+    stage: Stage, senders: Sequence[Host], count: int, seconds: float
+) -> list[tuple[Host, Sent, int]]:
+    """Have some nodes send in turn, and ask for receipts."""
+    asked = []
+    for number in range(count):
+        sender = senders[number % len(senders)]
+        asked.append((sender, *stage.sim.confirm(sender, f"{stage.now_playing} {number}")))
+        stage.settle(seconds / count)
+    return asked
+
+
+def _receipts(stage: Stage) -> None:
+    machines = [one for one in stage.build(_Counting) if isinstance(one, _Counting)]
+    senders = machines[:_SENDERS]
+    everybody = {one.id for one in machines}
+    phases = []
+    stage.now_playing = "first"
+    phases.append(("first of a sender", _confirm(stage, senders, _SENDERS, 0.5), set[bytes]()))
+    stage.settle(5.0)
+    stage.now_playing = "steady"
+    phases.append(("5 senders", _confirm(stage, senders, 60, 12.0), set[bytes]()))
+    stage.settle(5.0)
+    stage.now_playing = "5 killed"
+    flying = _confirm(stage, senders, 20, 0.1)
+    victims = stage.rng.sample(machines[_SENDERS:], min(5, len(machines) - _SENDERS))
+    stage.sim.kill(victims)
+    phases.append(("5 killed in flight", flying, {one.id for one in victims}))
+    stage.settle(15.0)
+    most = max((number for one in machines for number in one.written.values()), default=0)
+    for name, asked, gone in phases:
+        receipts = [sender.receipts[key] for sender, _, key in asked]
+        told = [
+            receipt.delivered | receipt.missing == everybody - {sender.id}
+            and receipt.missing <= gone
+            for (sender, _, _), receipt in zip(asked, receipts, strict=True)
+        ]
+        stage.phase(
+            name,
+            [sent for _, sent, _ in asked],
+            **{
+                "right receipts, %": 100.0 * sum(told) / len(told),
+                "median seconds": median(receipt.seconds for receipt in receipts),
+                "most seconds": max(receipt.seconds for receipt in receipts),
+                "receipts a link and second, at most": float(most),
+            },
+        )
+
+
 _ALL: Final = (
     Scenario("steady", "nothing goes wrong", _steady, 42.0),
     Scenario("kill-30", "30 % of the processes die in one instant", _killing(0.3), 62.0),
@@ -492,6 +561,7 @@ _ALL: Final = (
     Scenario("mixed-kill", "the same, then 80 % die in one instant", _killing(0.8, mixed=True), 62.0),
     Scenario("mixed-cut", "the same, random halves for 30 s", _cutting(30.0, mixed=True), 104.0),
     Scenario("clocks", "clocks are wrong, step, and stand still", _clocks, 90.0),
+    Scenario("receipts", "every message is confirmed, then 5 processes die", _receipts, 40.0),
     Scenario("slow", "one node reads slowly, another not at all, for 30 s", _slow, 115.0),
 )  # fmt: skip
 

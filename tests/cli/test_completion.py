@@ -11,7 +11,9 @@ from typing import Any
 from py2p_twisted.cli import completion
 from tests.cli.members import MemberTestCase
 
-COMMANDS = ("demo", "node", "send", "listen", "chat", "simulate", "completion")
+COMMANDS = (
+    "demo", "node", "send", "listen", "chat", "status", "peers", "connect", "simulate", "completion",
+)  # fmt: skip
 
 
 class CompletionTests(MemberTestCase):

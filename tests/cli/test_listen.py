@@ -18,8 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.cli import listen
 from py2p_twisted.cli.listen import as_line, as_object, as_text
-from py2p_twisted.daemon import plainjson
-from py2p_twisted.net import Delivery
+from py2p_twisted.net import Delivery, plainjson
 from tests.cli.members import FIRST, InlineWriter, MemberTestCase
 from tests.net.wires import mute
 

@@ -143,7 +143,9 @@ class PlanTests(SynchronousTestCase):
     def test_by_default(self) -> None:
         """All that does not take too long, in both modes, the longest first."""
         results, tasks = self.plan()
-        self.assertEqual(set(scenarios()) - set(results.titles), {"long-churn", "long-cut", "slow"})
+        self.assertEqual(
+            set(scenarios()) - set(results.titles), {"long-churn", "long-cut", "receipts", "slow"}
+        )
         self.assertEqual((results.nodes, results.seeds, results.modes), (100, (1,), ("flood", "mesh-ext")))  # fmt: skip
         self.assertEqual((len(tasks), tasks[0]), (30, Task("break-5", MESH_EXT, 1, 100)))
 

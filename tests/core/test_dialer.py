@@ -979,6 +979,66 @@ class MeshTests(DialerCase):
         self.assertEqual(self.tokens, [1])
 
 
+class RecalledTests(DialerCase):
+    """Nodes that were known before this one was started anew."""
+
+    def peers(self, count):
+        return [(address, b"%d" % n) for n, address in enumerate(addresses(count))]
+
+    def test_the_best_are_dialled_at_once(self):
+        """As many as there are links to seek, in their order."""
+        self.dialer.recall(self.peers(9), self.now)
+        self.assertEqual(self.hosts, [f"10.0.1.{n}" for n in range(1, MOST_AT_ONCE + 1)])
+        self.assertEqual(len(self.dialer.known), 9)
+
+    def test_each_has_its_turn(self):
+        """Whoever does not answer makes room for the next one, until one answers."""
+        self.dialer.recall(self.peers(30), self.now)
+        for number in range(30):
+            self.refuse(self.dials[number][1])
+        self.assertEqual(self.hosts, [address[0] for address, _ in self.peers(30)])
+
+    def test_enough_is_enough(self):
+        """With all links there are, the others are merely known."""
+        self.dialer.recall(self.peers(30), self.now)
+        for number, (_, dial) in enumerate(list(self.dials)):
+            self.join(b"%d" % number, dial.address, dial)
+        self.advance(60)
+        self.assertEqual(len(self.dials), MOST_AT_ONCE)
+
+    def test_two_addresses_of_one_node(self):
+        """It is dialled at one of them at a time."""
+        first, second = addresses(2)
+        self.dialer.recall([(first, b"A"), (second, b"A")], self.now)
+        self.assertEqual(self.hosts, [first[0]])
+
+    def test_what_is_known_already_stays_as_it_is(self):
+        """Bootstrap addresses and our own are none of them."""
+        home = ("10.0.1.1", 4444)
+        self.dialer.pin(home, self.now)
+        self.dialer.recall([(home, b"x"), (("10.0.0.1", 4444), b"y")], self.now)
+        self.assertEqual(self.dialer.candidates(), [(home, b"")])
+
+    def test_the_worst_are_forgotten_first(self):
+        """When the book is full of others, and when there were too many to begin with."""
+        self.build(book_size=4, max_outgoing=0)
+        peers = self.peers(6)
+        self.dialer.recall(peers, self.now)
+        self.assertEqual(set(self.dialer.known), {address for address, _ in peers[:4]})
+        self.dialer.learned([(("10.0.2.1", 1), b"x")], b"Teller", self.now)
+        self.assertNotIn(peers[3][0], self.dialer.known)
+        self.assertIn(peers[0][0], self.dialer.known)
+
+    def test_the_latest_are_worth_keeping(self):
+        """What comes last into the book stands first; nothing that nobody may dial is there."""
+        self.dialer.learned([(("10.0.2.1", 1), b"x"), (("10.0.2.2", 2), b"y")], b"T", self.now)
+        self.dialer.pin(("127.0.0.1", 5), self.now)
+        self.assertEqual(
+            self.dialer.worth_keeping(),
+            [(("127.0.0.1", 5), b""), (("10.0.2.2", 2), b"y"), (("10.0.2.1", 1), b"x")],
+        )
+
+
 events = st.lists(
     st.tuples(
         st.sampled_from(

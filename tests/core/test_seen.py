@@ -108,6 +108,65 @@ class SeenCacheTests(SynchronousTestCase):
         self.assertNotIn(idents[-1][:SHORT], seen.shorts)
 
 
+class RestartTests(SynchronousTestCase):
+    """What came before a node was started anew."""
+
+    def test_what_is_loaded_is_known(self):
+        """By its id and by its short one."""
+        seen = SeenCache()
+        seen.load([(5.0, (b"a" * 32, b"b" * 32)), (0.0, (b"c" * 32,))], 100.0)
+        for letter in (b"a", b"b", b"c"):
+            self.assertFalse(seen.add(letter * 32, 101.0))
+            self.assertIn(letter * SHORT, seen.shorts)
+        self.assertEqual(len(seen), seen.noted)
+
+    def test_it_is_forgotten_by_its_age(self):
+        """An id that is half a window old has another half, whatever the monotonic clock shows."""
+        for now in (0.0, 5000.0):
+            seen = SeenCache(window=64.0)
+            seen.load([(float(age), (b"-%d" % age,)) for age in range(32, 0, -1)], now)
+            seen.add(b"new", now + 31)
+            self.assertIn(b"-32", seen)
+            for second in range(32, 40):
+                seen.add(b"%d" % second, now + second)
+            self.assertNotIn(b"-32", seen)
+            self.assertIn(b"-20", seen)
+
+    def test_the_same_id_twice(self):
+        """An id that stands in two files counts once."""
+        seen = SeenCache()
+        seen.load([(2.0, (b"a", b"a")), (1.0, (b"a", b"b"))], 0.0)
+        self.assertEqual((len(seen), seen.noted), (2, 2))
+
+    def test_the_latest_are_kept(self):
+        """More than it holds: the oldest are left out."""
+        seen = SeenCache(capacity=3)
+        seen.load([(9.0, (b"1", b"2")), (1.0, (b"3", b"4", b"5"))], 0.0)
+        self.assertEqual(set(seen.ids), {b"3", b"4", b"5"})
+
+    def test_since(self):
+        """What came after a certain moment, however it came."""
+        seen = SeenCache()
+        seen.load([(1.0, (b"old",))], 0.0)
+        before = seen.noted
+        self.assertEqual(seen.since(before), [])
+        seen.add(b"1", 0.0)
+        seen.ids.update({b"2": None, b"3": None})
+        seen.added([b"2", b"3"], 0.0)
+        seen.refuse(b"of no use")
+        self.assertEqual(seen.since(before), [b"1", b"2", b"3"])
+        self.assertEqual(seen.since(before + 2), [b"3"])
+
+    def test_since_longer_than_it_remembers(self):
+        """What has been forgotten meanwhile is not told."""
+        seen = SeenCache(capacity=64)
+        for number in range(200):
+            seen.add(b"%d" % number, 0.0)
+        told = seen.since(0)
+        self.assertEqual(told, list(seen.ids))
+        self.assertEqual(told[-1], b"199")
+
+
 class SeenCacheModel(RuleBasedStateMachine):
     """The cache beside a plain list of (arrival, id)."""
 

@@ -8,7 +8,7 @@ from py2p_twisted.core.codec import decode
 from py2p_twisted.core.dialer import LEARNED_PAUSE
 from py2p_twisted.core.shepherd import BEFORE, GOAL, MOST_PUSHED, OLDEST_PUSHED, UNDECIDED
 from py2p_twisted.errors import Unreachable
-from tests.core.extended import Mesh, ext, hello
+from tests.core.extended import Mesh, ext
 from tests.core.support import raw, whisper
 
 

@@ -406,7 +406,8 @@ class EventTests(SynchronousTestCase):
     def run_a_program(self) -> None:
         """A node as a process runs a program that fails, and stops."""
         reactor = ToyReactor()
-        node = NodeService(reactor, configure({"exec": "false", "advertise": "10.0.0.1"}))
+        given = {"exec": "false", "advertise": "10.0.0.1", "state-dir": self.mktemp()}
+        node = NodeService(reactor, configure(given))
         node.privilegedStartService()
         assert node.programs is not None
         from tests.daemon.toys import message

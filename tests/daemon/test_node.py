@@ -20,9 +20,9 @@ from py2p_twisted.core import flags
 from py2p_twisted.core.network import Address
 from py2p_twisted.daemon.configuration import configure
 from py2p_twisted.daemon.node import NodeService, why_not
-from py2p_twisted.daemon.plainjson import loads
 from py2p_twisted.errors import CannotStart
 from py2p_twisted.net import service
+from py2p_twisted.net.plainjson import loads
 from py2p_twisted.net.service import MeshService
 from py2p_twisted.testing.memory import MemoryNetwork
 from tests.core.support import frame, pack_body
@@ -60,6 +60,7 @@ class NodeTestCase(SynchronousTestCase):
         """A node from what was typed; underscores stand for dashes."""
         typed = {name.replace("_", "-"): value for name, value in given.items()}
         typed.setdefault("listen", ["tcp:4444:interface=10.0.0.1"])
+        typed.setdefault("control", "none")
         return NodeService(self.reactor, configure(typed), **self.tools(HERE))
 
     def start(self, **given: Any) -> NodeService:
@@ -131,6 +132,29 @@ class ConfiguredTests(NodeTestCase):
         peer = self.peer(2)
         self.network.advance(30)
         self.assertEqual(set(node.routing_table), {peer.id})
+
+    def test_a_state_directory(self) -> None:
+        """Who starts again there is the same node, and finds its peers without being told."""
+        directory = self.mktemp()
+        peer = self.peer(2)
+        node = self.start(state_dir=directory, join=["10.0.0.2:4444"])
+        self.network.advance(5)
+        self.assertEqual(set(node.routing_table), {peer.id})
+        ident = node.id
+        node.stopService()
+        self.network.advance(10)
+        again = self.make(state_dir=directory, listen=["tcp:4445:interface=10.0.0.1"])
+        again.startService()
+        self.network.advance(5)
+        self.assertEqual(again.id, ident)
+        self.assertEqual(set(again.routing_table), {peer.id})
+        self.assertEqual(again.status["state directory"]["trouble"], "none")
+
+    def test_a_state_directory_that_cannot_be_used(self) -> None:
+        """Whoever starts it is told in one line, as of a port."""
+        node = self.make(state_dir="/nowhere/at/all")
+        error = self.assertRaises(CannotStart, node.startService)
+        self.assertIn("/nowhere/at/all cannot be made", str(error))
 
     def test_several_ports(self) -> None:
         """It listens wherever it was told to, IPv4 and IPv6."""

@@ -120,7 +120,8 @@ class TableTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """What names a file is completed with files."""
-        self.assertEqual({option.name for option in OPTIONS if option.files}, {"config", "exec"})
+        named = {option.name for option in OPTIONS if option.files}
+        self.assertEqual(named, {"config", "control", "exec", "state-dir"})
 
     def test_limits_are_the_settings(self) -> None:
         """Every setting has either an option of its own or a limit's name, and its default."""

@@ -17,8 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core.message import Message
 from py2p_twisted.daemon import programs
-from py2p_twisted.daemon.plainjson import loads
 from py2p_twisted.daemon.programs import GRACE, LINE, RETRY, Programs
+from py2p_twisted.net.plainjson import loads
 from tests.daemon.toys import HOSTILE, WALL, ToyProcess, ToyReactor, message
 
 VIA = b"Ben"

@@ -16,6 +16,7 @@ from py2p_twisted.daemon import start
 from py2p_twisted.daemon.configuration import Configuration, configure
 from py2p_twisted.daemon.node import NodeService
 from py2p_twisted.errors import BadArgument, CannotStart
+from py2p_twisted.net.state import fcntl
 from tests.daemon.toys import ToyReactor
 
 
@@ -245,6 +246,20 @@ class CheckTests(StartTestCase):
         for command in ("on-alert -v", path):
             made = start.make_service(self.reactor, self.configuration(exec=command))
             self.assertIsNotNone(made.programs)
+
+    def test_a_state_directory(self) -> None:
+        """It is tried before the process goes to the background, and free again afterwards."""
+        configuration = self.configuration(**{"state-dir": self.mktemp()})
+        first, second = (start.make_service(self.reactor, configuration) for _ in range(2))
+        assert first.state is not None
+        assert second.state is not None
+        self.assertEqual(first.state.identity, second.state.identity)
+        if fcntl is not None:
+            second.state.open()
+            self.addCleanup(second.state.close)
+            self.assertIn("in use by the process", self.cannot(configuration))
+        nowhere = self.configuration(**{"state-dir": "/nowhere/at/all"})
+        self.assertIn("/nowhere/at/all cannot be made", self.cannot(nowhere))
 
     def test_what_the_service_refuses(self) -> None:
         """Missing libraries and arguments that only the service refuses are one line too."""

@@ -80,7 +80,8 @@ def typed(option: Option, form: str) -> list[str]:
 
 def wrong_value(option: Option) -> str:
     """What this option cannot be."""
-    return {"exec": "'", "network": ""}.get(option.name, ":")
+    empty = dict.fromkeys(("network", "state-dir", "control"), "")
+    return {"exec": "'", **empty}.get(option.name, ":")
 
 
 class ParsingTests(TapTestCase):

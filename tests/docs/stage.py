@@ -248,6 +248,9 @@ def _sockets(world: StageWorld) -> type[mesh.mesh_socket]:
         def _reply_to(self, *args: Any, **options: Any) -> Any:
             return self._turning(super()._reply_to(*args, **options))
 
+        def _send_confirmed(self, *args: Any, **options: Any) -> Any:
+            return self._turning(super()._send_confirmed(*args, **options))
+
         def _turning(self, pending: Any) -> Any:
             if not pending.done():
                 pending._condition = TurningCondition(world)

@@ -735,6 +735,18 @@ class StartingTests(SocketTestCase):
             self.world.socket(max_mesage=5)
         self.assertIn("max_message", str(caught.exception))
 
+    def test_a_state_directory(self) -> None:
+        """A program that is started again is the same node; two at once are not possible."""
+        directory = self.mktemp()
+        first = self.world.socket(state_dir=directory)
+        self.assertEqual(first.status["state directory"]["trouble"], "none")
+        with self.assertRaises(OSError) as caught:
+            self.world.socket(state_dir=directory)
+        self.assertIn("in use by the process", str(caught.exception))
+        first._service.stopService()
+        self.world.settle()
+        self.assertEqual(self.world.socket(state_dir=directory).id, first.id)
+
     def test_nominal(self) -> None:
         """A healthy socket's status equals py2p's word for it, and is a mapping."""
         one, _ = self.pair()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import codec
-from py2p_twisted.daemon.plainjson import dumps, loads
 from py2p_twisted.errors import NotSendable
+from py2p_twisted.net.plainjson import dumps, loads
 
 # Keys that look like ours have to come by often.
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(

@@ -1,0 +1,3 @@
+"""
+Talking with a node that runs.
+"""

@@ -15,6 +15,7 @@ import re
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ _OURS: Final = "py2p"
 
 #: Bytes of a socket's path. Source: unix(7), and the same of other systems.
 _LONGEST: Final = 107 if sys.platform == "linux" else 103
+
+#: Seconds that another node's start is waited for, which takes a moment; and between two looks.
+TURN: Final = 2.0
+_PAUSE: Final = 0.01
 
 #: Characters of a network's name in a file's.
 _NAME: Final = 40
@@ -242,15 +247,25 @@ def _locked(folder: str) -> Iterator[None]:
     number = os.open(folder, os.O_RDONLY)
     try:
         if fcntl is not None:
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BadArgument(
-                    f"another node is just starting in {folder}: try again"
-                ) from error
+            # Whoever has it binds a socket, and is done: nodes that are started together take turns.
+            until = time.monotonic() + TURN
+            while not _lock(number):
+                if time.monotonic() > until:
+                    raise BadArgument(f"another node is just starting in {folder}: try again")
+                time.sleep(_PAUSE)
         yield
     finally:
         os.close(number)
+
+
+def _lock(number: int) -> bool:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # some network file systems have none
+    return True
 
 
 def _check_private(folder: str) -> None:

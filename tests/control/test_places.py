@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,12 +173,24 @@ class TakingTests(FolderTestCase):
         self.assertEqual(Path("x.sock").read_text(), "precious")
 
     def test_two_at_once(self) -> None:
-        """Only one of them may look at the same dead socket, and replace it."""
+        """Only one of them may look at the same dead socket, and replace it; the other waits."""
         self.bind("x.sock").close()
+        self.patch(places, "TURN", 0.0)
         with places.taking(UnixPlace("x.sock")):
             error = self.assertRaises(BadArgument, self.take, UnixPlace("y.sock"))
         self.assertIn("another node is just starting", str(error))
-        self.take(UnixPlace("y.sock"))
+        self.patch(places, "TURN", 60.0)
+        first = places.taking(UnixPlace("x.sock"))
+        first.__enter__()
+        waited: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            first.__exit__(None, None, None)
+
+        with mock.patch("time.sleep", sleep):
+            self.take(UnixPlace("y.sock"))
+        self.assertEqual(len(waited), 1)
 
     def test_a_folder_that_others_may_enter(self) -> None:
         """The one for all nodes of a user has to be theirs alone."""

@@ -1686,7 +1686,18 @@ class NodeTests(CommandsTestCase):
 class CompletionTests(CommandsTestCase):
     """``py2p completion``."""
 
-    COMMANDS = ("demo", "node", "send", "listen", "chat", "simulate", "completion")
+    COMMANDS = (
+        "chat",
+        "completion",
+        "connect",
+        "demo",
+        "listen",
+        "node",
+        "peers",
+        "send",
+        "simulate",
+        "status",
+    )
 
     def script(self, shell: str) -> str:
         try:

@@ -298,6 +298,26 @@ class Program:
             sent += 1
         return sent
 
+    def confirm(
+        self, count: int, rate: float, timeout: float = 10.0, name: str = "node"
+    ) -> list[dict[str, Any]]:
+        """Broadcast at a fixed rate, each message with receipts, and wait for all of those."""
+        sock, start, asked = self.socks[name], time.monotonic(), []
+        for number in range(count):
+            time.sleep(max(0.0, start + number / rate - time.monotonic()))
+            asked.append(sock.send("confirm", number, confirm=True, timeout=timeout))
+        receipts = [one.wait(timeout + PATIENCE) for one in asked]
+        return [
+            {
+                "delivered": [encode(ident) for ident in receipt.delivered],
+                "missing": [encode(ident) for ident in receipt.missing],
+                "unknown": [encode(ident) for ident in receipt.unknown],
+                "seconds": receipt.seconds,
+                "complete": receipt.complete,
+            }
+            for receipt in receipts
+        ]
+
     def storm(self, threads: int, count: int, names: list[str]) -> float:
         """
         Send from many threads at once, the sockets dealt out among them: the number of the

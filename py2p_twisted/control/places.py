@@ -230,15 +230,15 @@ def taking(where: UnixPlace) -> Iterator[None]:
         os.makedirs(folder, mode=0o700)
     if where.shared:
         _check_private(folder)
-    before = os.umask(0o177)
-    try:
-        with _locked(folder):
-            check(where)
-            with suppress(FileNotFoundError):
-                os.unlink(where.path)
+    with _locked(folder):
+        check(where)
+        with suppress(FileNotFoundError):
+            os.unlink(where.path)
+        before = os.umask(0o177)
+        try:
             yield
-    finally:
-        os.umask(before)
+        finally:
+            os.umask(before)
 
 
 @contextmanager

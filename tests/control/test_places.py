@@ -180,6 +180,8 @@ class TakingTests(FolderTestCase):
             error = self.assertRaises(BadArgument, self.take, UnixPlace("y.sock"))
         self.assertIn("another node is just starting", str(error))
         self.patch(places, "TURN", 60.0)
+        before = os.umask(0o022)
+        self.addCleanup(os.umask, before)
         first = places.taking(UnixPlace("x.sock"))
         first.__enter__()
         waited: list[float] = []
@@ -191,6 +193,7 @@ class TakingTests(FolderTestCase):
         with mock.patch("time.sleep", sleep):
             self.take(UnixPlace("y.sock"))
         self.assertEqual(len(waited), 1)
+        self.assertEqual(os.umask(0o022), 0o022)
 
     def test_a_folder_that_others_may_enter(self) -> None:
         """The one for all nodes of a user has to be theirs alone."""

@@ -44,6 +44,7 @@ given_classes = [
     "py2p_twisted.base.Packets",
     "py2p_twisted.base.Pending",
     "py2p_twisted.base.Replying",
+    "py2p_twisted.base.Surveying",
     "py2p_twisted.base.base_connection",
     "py2p_twisted.base.base_socket",
     "py2p_twisted.base.flags",

@@ -30,6 +30,7 @@ from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.message import parse as _parse
 from py2p_twisted.core.network import PROTOCOL_VERSION, protocol_id
 from py2p_twisted.core.receipts import Receipt
+from py2p_twisted.core.survey import Survey
 from py2p_twisted.errors import (
     BadArgument,
     BadCompression,
@@ -405,6 +406,14 @@ class Confirming(Pending[Receipt]):
     A message whose receipts are gathered.
 
     Resolves to the `Receipt` when everybody has the message, or the time is over.
+    """
+
+
+class Surveying(Pending[Survey]):
+    """
+    A survey under way.
+
+    Resolves to the `Survey` when everybody has answered, or the time is over.
     """
 
 

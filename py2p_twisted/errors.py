@@ -221,6 +221,18 @@ class SelfConnection(LinkError):
         super().__init__("the address leads to this node itself")
 
 
+class SameId(LinkError):
+    """Another node, somewhere else, has this node's id: a state directory was copied."""
+
+    reason = "same id"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"a node at {where} has the id of this one: one of both runs with a copy of the other's "
+            "state directory; stop it, delete 'identity' in the copy, and start it again"
+        )
+
+
 class DuplicateConnection(LinkError):
     """A second connection to a peer that is already connected; the other one stays."""
 

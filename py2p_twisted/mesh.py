@@ -34,6 +34,7 @@ from py2p_twisted.base import (
     Pending,
     Protocol,
     Replying,
+    Surveying,
     base_connection,
     base_socket,
     flags,
@@ -44,12 +45,15 @@ from py2p_twisted.core.message import MAX_ID, build, weigh
 from py2p_twisted.core.message import Message as _CoreMessage
 from py2p_twisted.core.network import Address, Network
 from py2p_twisted.errors import BadArgument, ConnectTimeout, MeshClosed, MeshError
+from py2p_twisted.net.discovery import Discovery
 from py2p_twisted.net.endpoints import client_endpoint, server_endpoint
 from py2p_twisted.net.factory import Application
 from py2p_twisted.net.reports import LogLevel, Reports
 from py2p_twisted.net.service import (
     CONFIRM_TIMEOUT,
+    SURVEY_TIMEOUT,
     MeshService,
+    check_survey_timeout,
     compose,
     compose_marked,
     to_address,
@@ -138,6 +142,7 @@ class mesh_socket(base_socket):
         max_waiting: int = MAX_WAITING,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         state_dir: str | os.PathLike[str] | None = None,
+        discover: bool | Discovery = False,
         **options: Any,
     ) -> None:
         """
@@ -154,6 +159,8 @@ class mesh_socket(base_socket):
         :param max_waiting_bytes: bytes of them.
         :param state_dir: a directory that makes a program which is started again the same
             participant; see ``MeshService``.
+        :param discover: whether to find nodes of this network in the local network, and be found;
+            see ``MeshService``.
         :param options: other limits, see ``py2p_twisted.core.settings.Settings``.
         :raises OSError: the address cannot be bound, for example because it is in use, or the state
             directory cannot be used (`StateUnusable`).
@@ -207,6 +214,7 @@ class mesh_socket(base_socket):
             credentials=credentials,
             application=_Bridge(self),
             state_dir=state_dir,
+            discover=discover,
             **options,
         )
         self._factory = self._service.factory
@@ -231,7 +239,9 @@ class mesh_socket(base_socket):
         self, credentials: Credentials | None
     ) -> Callable[[Address, float], IStreamClientEndpoint]:
         """How to dial; tests dial in memory."""
-        return lambda there, timeout: client_endpoint(self._reactor, there, credentials, timeout)
+        return lambda there, timeout: client_endpoint(
+            self._reactor, there, credentials, timeout, self._service.names
+        )
 
     def _listen(self, addr: str, port: int) -> None:
         try:
@@ -342,6 +352,21 @@ class mesh_socket(base_socket):
         """Ask the neighbours whom they know; nodes do that by themselves when they need to."""
         self._need_open()
         self._handover.call(self._factory.request_peers)
+
+    def survey(self, timeout: float = SURVEY_TIMEOUT) -> Surveying:
+        """
+        Find out who is in the network: how far away, how long there and back, whose neighbour.
+        No message is sent, and no application is told.
+
+        :param timeout: seconds after which it is over, whoever has not answered.
+        :return: what may be waited for or awaited: it resolves to a ``Survey``.
+        :raises ValueError: the timeout is no number of seconds up to 60.
+        :raises RuntimeError: the socket is closed.
+        """
+        seconds = check_survey_timeout(timeout)
+        pending = Surveying(self._thread)
+        self._cross(pending, lambda: self._factory.survey(seconds))
+        return pending
 
     def disconnect(self, handler: mesh_connection) -> None:
         """
@@ -516,7 +541,11 @@ class mesh_socket(base_socket):
             if seconds > 1.0:
                 state = f"a callback has been running for {seconds:.0f} s"
         return status_of(
-            self._factory, errors=list(self._errors), state=state, kept=self._service.state
+            self._factory,
+            errors=list(self._errors),
+            state=state,
+            kept=self._service.state,
+            discovery=self._service.discovery,
         )
 
     # --- the end --------------------------------------------------------------------------

@@ -155,6 +155,8 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    from py2p_twisted.daemon.logs import LEVEL
+    from py2p_twisted.daemon.reload import on_hangup
     from py2p_twisted.daemon.start import fail_with, make_service, one_line_for_mistakes
 
     try:
@@ -163,6 +165,8 @@ def makeService(options: Options) -> IService:
         sys.exit(f"{_program(options)} py2p: {error}")
     one_line_for_mistakes()
     fail_with(service)
+    LEVEL.set(options.configuration["log-level"])
+    on_hangup(reactor, service)
     return service
 
 

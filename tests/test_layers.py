@@ -23,7 +23,7 @@ ROOT = PACKAGE.parent
 MAY_IMPORT = {
     "errors": set(),
     "core": {"errors"},
-    "net": {"errors", "core"},
+    "net": {"errors", "core", ""},
     "reactor_thread": {"errors", "core", "net"},
     "base": {"errors", "core", "net", "reactor_thread"},
     "mesh": {"errors", "core", "net", "reactor_thread", "base"},
@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "testing": {"errors", "core", "net"},
     "simulation": {"errors", "core"},
     "control": {"errors", "core", "net"},
-    "daemon": {"errors", "core", "net", "control"},
+    "web": {"errors", "core", "net", "control", ""},
+    "daemon": {"errors", "core", "net", "control", "web"},
     "tap": {"errors", "daemon", ""},
-    "cli": {"errors", "core", "net", "control", "daemon", "testing", "simulation", ""},
+    "cli": {"errors", "core", "net", "control", "web", "daemon", "testing", "simulation", ""},
     "__main__": {"cli"},
     "": set(),
 }

@@ -8,11 +8,22 @@ The ``py2p`` command.
 ``chat``        ``py2p chat``
 ``status``      ``py2p status``
 ``peers``       ``py2p peers``
+``members``     ``py2p members``
+``ping``        ``py2p ping``
 ``connect``     ``py2p connect``
-``control``     what these three ask a node through, and ``send`` and ``listen`` may
+``reload``      ``py2p reload``
+``ticket``      ``py2p ticket``
+``top``         ``py2p top``
+``bench``       ``py2p bench``
+``doctor``      ``py2p doctor``: what it asks and dials
+``findings``    what that means, and what to do; pure functions
+``probe``       dialling an address to have a look
+``control``     what these ask a node through; ``send``, ``listen`` and ``chat`` may
 ``completion``  ``py2p completion``
 ``member``      what ``send``, ``listen`` and ``chat`` join a network with
 ``lines``       standard input and output, which may block
+``receipts``    who has a message, for ``send`` and ``bench``
+``progress``    a line that says how far a command is
 ``demo``        ``py2p demo``: its options, and what its numbers lead to
 ``scenario``    what the demo does, step by step
 ``nodes``       the real nodes that it does it with
@@ -29,8 +40,8 @@ The ``py2p`` command.
 A command is a module with ``add_to(commands)``, which adds its parser and sets ``run``: a
 function from the parsed options to an exit code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C), 143 terminated
-(SIGTERM). Errors are one line on standard error. The reactor is imported when a command
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 sent but not confirmed by everybody
+(``send --wait``, ``bench``), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). Errors are one line on standard error. The reactor is imported when a command
 runs, never with a module.
 """
 
@@ -60,6 +71,7 @@ examples:
   py2p listen
   py2p send storm north
   py2p status
+  py2p doctor
 """
 
 
@@ -101,16 +113,23 @@ def build_parser() -> Parser:
     """The parser of ``py2p`` and all its commands."""
     # Commands may need Twisted, which takes a moment; whoever imports `main` need not wait.
     from py2p_twisted.cli import (
+        bench,
         chat,
         completion,
         connect,
         demo,
+        doctor,
         listen,
+        members,
         node,
         peers,
+        ping,
+        reload,
         send,
         simulate,
         status,
+        ticket,
+        top,
     )
 
     parser = Parser(
@@ -126,7 +145,10 @@ def build_parser() -> Parser:
         required=True,
         parser_class=CommandParser,
     )
-    every = (demo, node, send, listen, chat, status, peers, connect, simulate, completion)
+    every = (
+        *(demo, node, send, listen, chat, status, peers, members, ping, connect, reload, top),
+        *(bench, doctor, ticket, simulate, completion),
+    )
     for command in every:
         command.add_to(commands)
     return parser

@@ -12,9 +12,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from py2p_twisted.cli import control
-from py2p_twisted.cli.member import option
+from py2p_twisted.cli.member import typed
 from py2p_twisted.cli.running import run as run_reactor
-from py2p_twisted.daemon.options import show_address
+from py2p_twisted.daemon.options import BY_NAME, address, show_address
 from py2p_twisted.net.reports import printable
 
 DESCRIPTION = """\
@@ -41,7 +41,10 @@ def add_to(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     parser.add_argument(
-        "address", type=option("join"), metavar="HOST:PORT", help="where the other one listens"
+        "address",
+        type=typed(address, BY_NAME["join"].example),
+        metavar="HOST:PORT",
+        help="where the other one listens",
     )
     parser.add_argument("--json", action="store_true", help="the peer as one JSON object")
     control.add_options(parser)

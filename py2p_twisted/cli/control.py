@@ -1,8 +1,8 @@
 """
 A node that runs on this machine: finding it, and asking it something.
 
-``status``, ``peers`` and ``connect`` do nothing else; ``send`` and ``listen`` do it with
-``--control``.
+``status``, ``peers``, ``connect`` and their like do nothing else; ``send``, ``listen`` and ``chat`` do
+it with ``--control``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 from typing import Any, Final
 
 from py2p_twisted.cli import CommandParser
-from py2p_twisted.cli.member import option, typed
+from py2p_twisted.cli.member import LOOK, option, typed
+from py2p_twisted.cli.receipts import Outcome, from_answer
 from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.control import ControlClient, ControlError, client
 from py2p_twisted.control.places import SOCKET, Place, UnixPlace, place, sockets_of
@@ -73,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--control`` to a command that can join by itself as well."""
     if isinstance(parser, CommandParser):
-        parser.may_be_bare = frozenset(("--control",))
+        parser.may_be_bare |= {"--control"}
     parser.add_argument(
         "--control",
         type=typed(_given_place, _EXAMPLE),
@@ -163,6 +164,7 @@ class Through:
         self._options = options
         self._asked: ControlClient | None = None
         self._peers: int | None = None
+        self._silent: list[str] = []
 
     async def join(self) -> None:
         """
@@ -191,6 +193,41 @@ class Through:
             raise ControlError("not sendable", "it is nested too deeply") from None
         answer = await asking
         self._peers = answer["peers"]
+
+    async def look_around(self, timeout: float) -> None:
+        """
+        Have it find out who is a member, so that it knows whom to wait for.
+
+        :param timeout: seconds that this may take; `LOOK` at most.
+        """
+        assert self._asked is not None  # noqa: S101 - joined before
+        try:
+            answer = await self._asked.ask("members", timeout=min(timeout, LOOK))
+        except ControlError:
+            return  # then it waits for its neighbours, and for whoever has given a receipt lately
+        self._silent = answer["silent"]
+
+    async def send_confirmed(self, *packets: Any, timeout: float, type: int = 0) -> Outcome:
+        """
+        Have it send a message, and find out who gets it.
+
+        :param timeout: seconds after which it says who is missing.
+        :raises ControlError: it cannot be sent.
+        """
+        assert self._asked is not None  # noqa: S101 - joined before
+        try:
+            asking = self._asked.ask(
+                "send",
+                # The node says when it is over; this is for one that has stopped.
+                patience=timeout + self._options.timeout,
+                packets=plainjson.to_plain(packets),
+                type=type,
+                confirm=True,
+                timeout=timeout,
+            )
+        except RecursionError:
+            raise ControlError("not sendable", "it is nested too deeply") from None
+        return from_answer(await asking, self._silent)
 
     async def confirm(self) -> None:
         """Say so if nobody has it yet but the node, which keeps it."""

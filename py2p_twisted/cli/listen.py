@@ -240,7 +240,7 @@ async def _listen_through(reactor: Any, options: argparse.Namespace, listening: 
     def told(event: dict[str, Any]) -> None:
         kind = event.pop("event")
         if kind == "message":
-            listening.heard(lambda: json.dumps(event) if options.json else _event_line(event))
+            listening.heard(lambda: json.dumps(event) if options.json else event_line(event))
         elif kind == "dropped":
             listening.note(f"gap: {event['dropped']} messages are lost, nobody reads them")
         elif kind == "gap":
@@ -265,5 +265,6 @@ async def _listen_through(reactor: Any, options: argparse.Namespace, listening: 
     listening.check()
 
 
-def _event_line(event: dict[str, Any]) -> str:
+def event_line(event: dict[str, Any]) -> str:
+    """The same of one that a node tells of."""
     return _line(event["sender"], [plainjson.from_plain(one) for one in event["packets"]])

@@ -19,14 +19,18 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from py2p_twisted.cli.lines import Threads
+from py2p_twisted.cli.receipts import Outcome, from_receipt
 from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.core import flags
 from py2p_twisted.core.clock import ACCEPTED
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
+from py2p_twisted.core.ticket import Ticket, agree
 from py2p_twisted.daemon.options import BY_NAME, address, seconds, show_address
-from py2p_twisted.errors import NetworkMismatch
+from py2p_twisted.errors import BadArgument, MeshError, NetworkMismatch
 from py2p_twisted.net import MeshService
+from py2p_twisted.net.reports import printable
+from py2p_twisted.net.service import join_through
 
 #: The node that is joined through when no other is named: one on this machine.
 DEFAULT_JOIN: Final = "127.0.0.1:4444"
@@ -39,6 +43,9 @@ ASK_AGAIN: Final = 5
 
 #: The same for neighbours that do speak, but about something else.
 MOST: Final = 240
+
+#: Seconds that finding out who is a member may take.
+LOOK: Final = 3.0
 
 #: Seconds that joining may take, unless told otherwise.
 TIMEOUT: Final = 10.0
@@ -72,14 +79,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=option("join"),
         metavar="HOST:PORT",
-        help=f"a node to join through (may be repeated, default: {DEFAULT_JOIN})",
+        help=f"a node to join through, or a ticket (may be repeated, default: {DEFAULT_JOIN})",
     )
     group.add_argument(
         "--network",
         type=option("network"),
-        default=BY_NAME["network"].default,
+        default=_Unsaid(BY_NAME["network"].default),
         metavar="NAME",
-        help="the network's name (default: %(default)s)",
+        help="the network's name (default: a ticket's, else %(default)s)",
     )
     group.add_argument("--tls", action="store_true", help="the network's links are encrypted")
     group.add_argument(
@@ -89,6 +96,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long joining may take (default: %(default)g)",
     )
+
+
+class _Unsaid(str):
+    """A default that nobody has typed."""
+
+    __slots__ = ()
+
+
+def _where(options: argparse.Namespace) -> tuple[Network, list[Address]]:
+    """
+    Which network is joined, and through whom.
+
+    :raises CommandFailed: a ticket is for another network.
+    """
+    join = options.join or [address(DEFAULT_JOIN)]
+    name, tls = options.network, options.tls
+    try:
+        of_tickets = agree([one for one in join if isinstance(one, Ticket)])
+        if of_tickets is not None:
+            name = of_tickets.name if isinstance(name, _Unsaid) else name
+            tls = tls or of_tickets.encryption == SSL
+        network = Network(str(name), SSL if tls else PLAINTEXT)
+        if of_tickets is not None:
+            return join_through(network, join)
+        return network, list(dict.fromkeys(join))
+    except BadArgument as error:
+        raise CommandFailed(f"--join: {printable(str(error))}") from error
 
 
 class Member:
@@ -105,12 +139,14 @@ class Member:
         """
         self._reactor = reactor
         self._name = name
-        self._join: list[Address] = list(dict.fromkeys(options.join or [address(DEFAULT_JOIN)]))
+        network, self._join = _where(options)
         self._given: set[Connection] | None = None
+        #: Beginnings of ids of nodes that are somebody's neighbours, and have not answered.
+        self._silent: list[str] = []
         self._timeout: float = options.timeout
         self.service = MeshService(
             reactor,
-            Network(options.network, SSL if options.tls else PLAINTEXT),
+            network,
             listen=(),
             **limits,
         )
@@ -196,16 +232,45 @@ class Member:
             message on.
         :raises LocalError: it cannot be sent.
         """
+        self._note_given()
+        await self.service.send(*packets, flag=flag, type=type)
+
+    async def look_around(self, timeout: float) -> None:
+        """
+        Find out who is a member, so that `send_confirmed` knows whom to wait for.
+
+        :param timeout: seconds that this may take; `LOOK` at most.
+        """
         service = self.service
-        if self._given is None:
-            self._given = set(service.routing_table.values())
-        self._given &= set(service.routing_table.values())
+        try:
+            survey = await service.survey(timeout=min(timeout, LOOK))
+        except MeshError:
+            return  # then it waits for its neighbours, and for whoever gives a receipt
+        self._silent = [printable(one) for one in survey.silent]
+
+    async def send_confirmed(self, *packets: Any, timeout: float, type: int = 0) -> Outcome:
+        """
+        Send a message, and find out who gets it; it must stay a member until then.
+
+        Whoever has just joined knows its neighbours, and whom it has found by `look_around`. Others
+        are counted when their receipts come, and not missed if they do not.
+
+        :param timeout: seconds after which it says who is missing.
+        :raises CommandFailed: as with `send`.
+        :raises LocalError: it cannot be sent.
+        """
+        self._note_given()
+        receipt = await self.service.send(*packets, type=type, confirm=True, timeout=timeout)
+        return from_receipt(receipt, self._silent)
+
+    def _note_given(self) -> None:
+        table = set(self.service.routing_table.values())
+        self._given = table if self._given is None else self._given & table
         if not self._given:
             raise CommandFailed(
                 "the link is lost, and perhaps some of what was sent: send again, to another "
                 "node if need be (--join=HOST:PORT)"
             )
-        await service.send(*packets, flag=flag, type=type)
 
     async def confirm(self) -> None:
         """

@@ -14,12 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import (
-    FilteringLogObserver,
-    LogLevel,
-    LogLevelFilterPredicate,
-    textFileLogObserver,
-)
+from twisted.logger import textFileLogObserver
 
 from py2p_twisted import __version__
 from py2p_twisted.cli.running import CommandFailed, Interrupted
@@ -36,8 +31,6 @@ Run one node of a mesh network, in front, until it is told to stop (Ctrl-C or
 SIGTERM): it listens, joins, relays, and stays joined. Events are logged to
 standard error. "twist py2p" and "twistd py2p" take the same options.
 """
-
-_LEVELS = ("debug", "info", "warn", "error", "critical")
 
 
 def add_to(commands: Any) -> None:
@@ -63,13 +56,6 @@ def add_to(commands: Any) -> None:
         choices=("text", "json"),
         help="text, or one JSON object a line (default: text on a terminal, else json)",
     )
-    group.add_argument(
-        "--log-level",
-        choices=_LEVELS,
-        default="info",
-        metavar="LEVEL",
-        help=f"the least level that is logged: {', '.join(_LEVELS)} (default: %(default)s)",
-    )
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -88,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         configuration = configure(given)
     except ConfigurationError as error:
         options.parser.error(str(error))
+    from py2p_twisted.daemon.reload import on_hangup
     from py2p_twisted.daemon.start import check_program, make_service
 
     if options.check:
@@ -98,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         print(configuration.report())
         return 0
     log_format = options.log_format or ("text" if sys.stderr.isatty() else "json")
-    observer = _observer(log_format, options.log_level)
+    observer = _observer(log_format, configuration["log-level"])
 
     # Not with the module: whoever wants another command need not wait for them.
     from twisted.internet import reactor
@@ -107,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
         service = make_service(reactor, configuration)
     except CannotStart as error:
         raise CommandFailed(str(error)) from error
+    on_hangup(reactor, service)
 
     def work(_: Any) -> Coroutine[Deferred[Any], Any, None]:
         return stay(service)
@@ -139,9 +127,8 @@ async def stay(service: NodeService) -> None:
 
 
 def _observer(log_format: str, level: str) -> Any:
-    from py2p_twisted.daemon.logs import json_lines, quiet
+    from py2p_twisted.daemon.logs import LEVEL, json_lines, quiet
 
     text = log_format == "text"
-    observer = quiet(textFileLogObserver(sys.stderr)) if text else json_lines(sys.stderr)
-    least = LogLevelFilterPredicate(LogLevel.levelWithName(level))
-    return FilteringLogObserver(observer, [least])
+    LEVEL.set(level)
+    return LEVEL.filter(quiet(textFileLogObserver(sys.stderr)) if text else json_lines(sys.stderr))

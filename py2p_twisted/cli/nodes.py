@@ -4,15 +4,17 @@ The demo's nodes: `MeshService` over loopback TCP, one process, one reactor.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from py2p_twisted.cli.running import CommandFailed
 from py2p_twisted.cli.scenario import FEWEST
 from py2p_twisted.core.network import PLAINTEXT, SSL, Network
 from py2p_twisted.net import Delivery, MeshService
+from py2p_twisted.web import WebService
 
 LOOPBACK = "127.0.0.1"
 
@@ -23,12 +25,18 @@ _FILES = 64
 
 
 class LoopbackNode:
-    """A real node; see `scenario.Participant`."""
+    """
+    A real node; see `scenario.Participant`.
 
-    def __init__(self, reactor: Any, nodes: int, *, tls: bool) -> None:
+    :ivar page: where its status page is, once started; empty without one.
+    """
+
+    def __init__(self, reactor: Any, nodes: int, *, tls: bool, web: str | None = None) -> None:
         """
         :param nodes: how many there will be: the first one must have room for all of them.
+        :param web: where it shows its status page, as an endpoint string or a port.
         """
+        self.page = ""
         self.on_message: Callable[[tuple[Any, ...], bytes], None] = lambda packets, via: None
         self._service = MeshService(
             reactor,
@@ -38,6 +46,9 @@ class LoopbackNode:
             max_half_open=max(64, nodes),
         )
         self._service.on_message = self._received
+        # Whoever is given the link may send.
+        self._token = secrets.token_hex(8)
+        self._web = web and WebService(reactor, self._service, web, token=self._token, demo=True)
 
     def _received(self, delivery: Delivery) -> None:
         self.on_message(delivery.packets, delivery.link.id)
@@ -54,7 +65,13 @@ class LoopbackNode:
 
     def start(self) -> Deferred[Any]:
         """Listen."""
-        return self._service.start()
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        await self._service.start()
+        if self._web:
+            await self._web.start()
+            self.page = f"{self._web.url}#token={self._token}"
 
     def join(self, address: tuple[str, int]) -> Deferred[Any]:
         """Connect to a first node."""
@@ -82,11 +99,12 @@ class LoopbackNode:
         if self._service.factory.started:
             for link in self._service.factory.node.links:
                 link.owner.transport.abortConnection()
-        return self._service.stopService()
+        return self.leave()
 
     def leave(self) -> Deferred[Any]:
         """Leave in good order."""
-        return self._service.stopService()
+        services = [self._web, self._service] if self._web else [self._service]
+        return gatherResults([service.stopService() for service in services])
 
 
 def make_room(nodes: int) -> None:

@@ -109,9 +109,9 @@ class Processes:
         self.on_lost: Callable[[ProcessNode, str], None] = lambda node, how: None
         self._nodes: list[ProcessNode] = []
 
-    def make_node(self, reactor: Any) -> ProcessNode:
+    def make_node(self, reactor: Any, web: str | None = None) -> ProcessNode:
         """One more node. All others join through the first one."""
-        node = ProcessNode(reactor, self, self._nodes[0] if self._nodes else None)
+        node = ProcessNode(reactor, self, self._nodes[0] if self._nodes else None, web)
         self._nodes.append(node)
         return node
 
@@ -123,13 +123,26 @@ class Processes:
 
 
 class ProcessNode:
-    """A node in a process of its own; see `scenario.Participant`."""
+    """
+    A node in a process of its own; see `scenario.Participant`.
 
-    def __init__(self, reactor: Any, processes: Processes, first: ProcessNode | None) -> None:
+    :ivar page: where its status page is, once started; empty without one.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        processes: Processes,
+        first: ProcessNode | None,
+        web: str | None = None,
+    ) -> None:
         """
         :param reactor: provides ``IReactorProcess``, ``IReactorTime`` and TCP.
         :param first: the node to join through; without one this is the first.
+        :param web: what goes behind ``--web=``, if it shows its status page.
         """
+        self.page = ""
+        self._web = web
         self.on_message: Callable[[tuple[Any, ...], bytes], None] = lambda packets, via: None
         self._reactor = reactor
         self._processes = processes
@@ -189,8 +202,8 @@ class ProcessNode:
             turns.release()
 
     def listens(self) -> Deferred[None]:
-        """A Deferred that fires when it has an address."""
-        return self._when(lambda: bool(self._id))
+        """A Deferred that fires when it has an address, and its page if it is to have one."""
+        return self._when(lambda: bool(self._id) and bool(self.page or not self._web))
 
     def join(self, address: tuple[str, int]) -> Deferred[Any]:
         """Wait until it has joined: it was told through whom when it was started."""
@@ -303,6 +316,7 @@ class ProcessNode:
             "--control=none",
             *(["--join={}:{}".format(*self._first.address)] if self._first is not None else []),
             *(["--tls"] if network.encryption == SSL else []),
+            *([f"--web={self._web}"] if self._web else []),
             f"--exec={shlex.join(_SHELL if os.name == 'posix' else _PYTHON)}",
             # What is shown stands in the log in the order in which it was shown.
             "--exec-parallel=1",
@@ -357,6 +371,8 @@ class ProcessNode:
                 host, _, port = str(event["address"]).rpartition(":")
                 self._address = (host, int(port))
                 self._id = str(event["node"]).encode("ascii")
+            case "status page":
+                self.page = str(event["url"]) + _fragment(str(event["token"]))
             case "peer up":
                 self._table.add(peer.encode("ascii"))
             case "peer down":
@@ -440,6 +456,14 @@ def _level(event: dict[str, Any]) -> str:
     """The name of a log event's level."""
     level = event.get("log_level")
     return str(level.get("name", "")) if isinstance(level, dict) else ""
+
+
+def _fragment(told: str) -> str:
+    """What a link needs at its end so that its page may send; empty if it may not."""
+    try:
+        return "#token=" + Path(told.removeprefix("token in ")).read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _how(reason: Failure) -> str:

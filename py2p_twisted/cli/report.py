@@ -159,6 +159,8 @@ class Report:
     :ivar seed: decides who is dropped, and who sends the second broadcast.
     :ivar promised: how many broadcasts there must be for all to be well.
     :ivar sort: what sort of nodes there are.
+    :ivar page: where the status page is that shows it, with what it takes to send from there;
+        empty: there is none.
     :ivar elapsed: seconds so far.
     :ivar problem: what was not reached, if anything.
     """
@@ -171,6 +173,7 @@ class Report:
     steps: list[Step] = field(default_factory=list)
     broadcasts: list[Broadcast] = field(default_factory=list)
     healing: Healing | None = None
+    page: str = ""
     elapsed: float = 0.0
     finished: bool = False
     problem: str | None = None
@@ -238,6 +241,7 @@ class Report:
             "transport": self.encryption,
             "processes": self.sort is PROCESSES,
             "seed": self.seed,
+            **({"page": self.page} if self.page else {}),
             "nodes": [
                 {
                     "node": row.name,

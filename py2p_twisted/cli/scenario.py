@@ -3,7 +3,7 @@ What ``py2p demo`` does, step by step.
 
 ::
 
-    start -> join -> broadcast -> drop -> heal -> broadcast -> leave
+    start -> join -> broadcast -> drop -> heal -> broadcast [-> go on] -> leave
 
 Nodes come in as `Participant`, so that the same steps run with real nodes over loopback
 and, in tests, with toys that lose and repeat messages. What happens is written into a
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -52,6 +52,14 @@ ENOUGH: Final = 3
 #: What is broadcast, after a word that names the demo and a number.
 TEXTS: Final = ("storm from the north", "the storm has passed")
 WORD: Final = "demo"
+#: What is broadcast afterwards, in turn, where the demo goes on.
+MORE: Final = (
+    "all is well",
+    "wind from the west",
+    "the ferry has left",
+    "gate 4 is open",
+    "rain by noon",
+)
 
 
 class NotReached(Exception):
@@ -105,6 +113,17 @@ class NeedsPreparation(Protocol):
         """Get ready for one `Participant.send`. It comes before, so no latency counts it."""
 
 
+@runtime_checkable
+class HasPage(Protocol):
+    """
+    A participant that may show a status page.
+
+    :ivar page: where that is, with what it takes to send from there; empty: it shows none.
+    """
+
+    page: str
+
+
 class View(Protocol):
     """Who shows a demo."""
 
@@ -152,6 +171,9 @@ class Plan:
     :ivar encryption: ``"TCP"`` or ``"TLS"``; only shown.
     :ivar seed: decides who is dropped, and who sends the second broadcast.
     :ivar hold: seconds to show what has been reached, before the next step.
+    :ivar look: seconds to show the mesh, before the first broadcast.
+    :ivar every: seconds between the broadcasts that follow until the demo is told to stop; 0:
+        it ends by itself.
     :ivar sort: what sort of nodes they are; only shown.
     :ivar times: how long things may take.
     """
@@ -160,6 +182,8 @@ class Plan:
     encryption: str = "TCP"
     seed: int = 0
     hold: float = 0.0
+    look: float = 0.0
+    every: float = 0.0
     sort: Sort = IN_PROCESS
     times: Times = Times()
 
@@ -184,6 +208,7 @@ class Scenario:
     One demo.
 
     :ivar report: what has come of it so far.
+    :ivar going_on: whether all that was promised is done, and more follows.
     """
 
     def __init__(
@@ -194,11 +219,13 @@ class Scenario:
         view: View,
         now: Callable[[], float],
         began: float | None = None,
+        on_page: Callable[[str], object] = lambda page: None,
     ) -> None:
         """
         :param clock: what the waits are timed by.
         :param now: a monotonic clock that is fine enough for latencies.
         :param began: what that clock showed when it all began; by default it begins now.
+        :param on_page: called when there is a status page, with where that is.
         """
         self.plan = plan
         width = max(2, len(str(plan.nodes)))
@@ -215,6 +242,11 @@ class Scenario:
         self._sent_at: list[float] = []
         self._told = 0
         self._lost: list[str] = []
+        self._on_page = on_page
+        self.going_on = False
+        #: Of the broadcasts that follow: the number of the latest, and who has it.
+        self._number = len(TEXTS) - 1
+        self._have: set[str] = set()
 
     async def run(self) -> Report:
         """Do it all. What goes wrong in the network stands in the report."""
@@ -222,6 +254,7 @@ class Scenario:
             try:
                 await self._start()
                 await self._join()
+                await self._hold(self.plan.look)
                 first = self.members[-1]
                 await self._broadcast(first)
                 await self._hold()
@@ -230,6 +263,8 @@ class Scenario:
                 await self._broadcast(second)
                 self._miss_nobody()
                 self.report.finished = True
+                if self.plan.every:
+                    await self._go_on()
             except NotReached as error:
                 self.report.problem = str(error)
                 self._view.say(f"NOT REACHED: {error}")
@@ -247,8 +282,14 @@ class Scenario:
         """
         A node is gone that the demo has not sent away: then it fails, soon.
 
+        Once the demo merely goes on that is no failure: somebody wants to see how it heals.
+
         :param why: what goes behind the node's name.
         """
+        if self.going_on:
+            for member in self.members:
+                member.alive = member.alive and member.node is not node
+            return
         self._lost += [f"{member.name} {why}" for member in self.members if member.node is node]
 
     def _miss_nobody(self) -> None:
@@ -277,6 +318,11 @@ class Scenario:
                 "cannot listen",
             )
             step.text = f"{count} {nodes} listen on {self.members[0].node.address[0]}"
+        for member in self.members:
+            if isinstance(member.node, HasPage) and member.node.page:
+                self.report.page = member.node.page
+                self._view.say(f"status page of {member.name}: {self.report.page}")
+                self._on_page(self.report.page)
 
     async def _join(self) -> None:
         first = self.members[0]
@@ -366,6 +412,48 @@ class Scenario:
         await self._gone(leaving)
         await self._hold()
 
+    async def _go_on(self) -> None:
+        """Broadcast now and then, until somebody stops it: that is its proper end."""
+        step = Step("go on", "Ctrl-C ends it", Progress.DONE)
+        self.report.steps.append(step)
+        self._view.say(self.report.verdict)
+        self._view.say("go on: broadcasts from changing nodes, until Ctrl-C")
+        self.going_on = True
+        sender: Member | None = None
+        expected = 0
+        try:
+            while True:
+                await self._hold(self.plan.every)
+                there = self._alive
+                if len(there) < 2:
+                    raise NotReached("nobody is left to go on with")
+                if sender is not None:
+                    came = f"{sender.name}'s came to {len(self._have)} of {many(expected, 'node')}"
+                    step.text = f"{came}, {self._number - len(TEXTS) + 1} so far; Ctrl-C ends it"
+                    self._view.say(f"go on: {came}", detail=True)
+                sender = self._rng.choice([member for member in there if member is not sender])
+                await self._say_more(sender)
+                expected = len(there) - 1
+        except CancelledError:
+            step.text = f"{many(self._number - len(TEXTS) + 1, 'more broadcast')}, and told to stop"
+
+    async def _say_more(self, sender: Member) -> None:
+        """One broadcast more. Who cannot send will have been lost, which is no failure now."""
+
+        async def say() -> None:
+            if isinstance(sender.node, NeedsPreparation):
+                await sender.node.prepare()
+            self._number += 1
+            self._have = set()
+            await sender.node.send(WORD, self._number, MORE[self._number % len(MORE)])
+
+        done: list[object] = []
+        # Not awaited: whoever is told to stop while nodes do something has to notice here.
+        Deferred.fromCoroutine(say()).addBoth(done.append)
+        while not done:
+            await self._pause()
+            self._refresh()
+
     def _cast(self, first: Member) -> tuple[Sequence[Member], Member]:
         """
         Who is dropped, and who sends after that; never the one that has sent.
@@ -399,8 +487,8 @@ class Scenario:
     async def _pause(self, seconds: float = TICK) -> None:
         await deferLater(self._clock, seconds)
 
-    async def _hold(self) -> None:
-        until = self._now() + self.plan.hold
+    async def _hold(self, seconds: float | None = None) -> None:
+        until = self._now() + (self.plan.hold if seconds is None else seconds)
         while self._now() < until:
             await self._pause()
             self._refresh()
@@ -527,6 +615,8 @@ class Scenario:
                     latency = (now - self._sent_at[number]) * 1000
                     brought = self._names.get(via, "?")
                     broadcast.record(Receipt(member.name, latency, brought))
+            if self.going_on and packets[1:3] == (WORD, self._number):
+                self._have.add(member.name)
 
         return received
 

@@ -49,13 +49,14 @@ def frame(report: Report, width: int, height: int | None = None) -> list[Line]:
     """
     steps = [line for step in report.steps for line in _step(step, width)]
     last = [[], *_last(report, width)] if report.finished or report.problem else []
+    page = _page(report, width)
     room = None
     if height is not None:
-        # Besides the steps: title, head, one line about nodes, an empty line.
-        spare = max(1, height - 4 - len(last))
+        # Besides the steps: title, page, head, one line about nodes, an empty line.
+        spare = max(1, height - 4 - len(page) - len(last))
         steps = steps[-spare:]
-        room = max(1, height - 3 - len(steps) - len(last))
-    lines = [_title(report, width), *_nodes(report, width, room), [], *steps, *last]
+        room = max(1, height - 3 - len(page) - len(steps) - len(last))
+    lines = [_title(report, width), *page, *_nodes(report, width, room), [], *steps, *last]
     if height is not None:
         # A long explanation may need it all.
         lines = lines[-max(1, height) :]
@@ -70,6 +71,13 @@ def _title(report: Report, width: int) -> Line:
         if space >= len(_GAP):
             return [(text, "title"), (" " * space + elapsed, "dim")]
     return [(what, "title")]
+
+
+def _page(report: Report, width: int) -> list[Line]:
+    """Where the status page is; if need be without the token, for half a link leads nowhere."""
+    links = (report.page, report.page.partition("#")[0])
+    fitting = [link for link in links if link and len(link) <= width]
+    return [[(fitting[0], "title")]] if fitting else []
 
 
 def _step(step: Step, width: int) -> list[Line]:

@@ -61,11 +61,12 @@ class ControlClient(Protocol):
         self._waiting: dict[int, Deferred[dict[str, Any]]] = {}
         self._lost: ControlError | None = None
 
-    def ask(self, word: str, *, timeout: float | None = None, **what: Any) -> Deferred[Any]:
+    def ask(self, word: str, *, patience: float | None = None, **what: Any) -> Deferred[Any]:
         """
         Ask the node to do something.
 
-        :param timeout: seconds that the answer may take.
+        :param patience: seconds that the answer may take.
+        :param what: further keys of the request.
         :return: fires with the answer's fields, or fails with `ControlError`.
         """
         if self._lost is not None:
@@ -74,7 +75,7 @@ class ControlClient(Protocol):
         number = self._number
         answer: Deferred[dict[str, Any]] = Deferred(lambda _: self._forget(number))
         self._waiting[number] = answer
-        seconds = self._timeout if timeout is None else timeout
+        seconds = self._timeout if patience is None else patience
         timer = self._reactor.callLater(seconds, self._too_late, number, seconds)
 
         def answered(result: Any) -> Any:

@@ -1,13 +1,13 @@
 """
 What a node tells those who listen, one object an event.
 
-The node itself is not changed for that: while somebody listens, a `Tap` stands between it and
-its application, which hears everything as before.
+The node itself is not changed for that: while somebody listens, a `Tap` hears along with its
+application.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
@@ -56,12 +56,12 @@ def as_object(message: Heard) -> dict[str, Any]:
 
 
 def _object(
-    packets: Sequence[Any], sender: bytes | str, link: Connection, ident: bytes, stamp: float
+    packets: Sequence[Any], sender: bytes | str, link: Connection | None, ident: bytes, stamp: float
 ) -> dict[str, Any]:
     return {
         "packets": [plainjson.to_plain(packet) for packet in packets[1:]],
         "sender": id_text(sender),
-        "via": id_text(link.id),
+        "via": None if link is None else id_text(link.id),
         "id": ident.hex(),
         "time": stamp,
         "type": plainjson.to_plain(packets[0]),
@@ -75,87 +75,54 @@ def id_text(ident: bytes | str) -> str:
 
 class Tap(Application):
     """
-    An application that hears along.
+    Somebody who hears along; see `along.hear`.
 
-    :ivar inner: the application that it stands in front of.
+    Besides the `KINDS` there is ``own``, what the node sends itself.
     """
 
-    def __init__(
-        self, inner: Application, tell: Callable[[str, Callable[[], dict[str, Any]]], None]
-    ) -> None:
+    def __init__(self, tell: Callable[[str, Callable[[], dict[str, Any]]], None]) -> None:
         """
         :param tell: gets the kind of every event, and a function that makes its fields.
         """
-        self.inner = inner
-        self._tell = tell
+        self._told = tell
 
-    def _say(self, kind: str, make: Callable[[], dict[str, Any]]) -> None:
-        # Whatever goes wrong in here is nothing to the node.
+    def _tell(self, kind: str, make: Callable[[], dict[str, Any]]) -> None:
+        # One message that cannot be shown must not take those with it that came in the same read.
         with _log.failuresHandled("while telling of {kind}", kind=kind):
-            self._tell(kind, make)
-
-    def messages_received(self, messages: Sequence[Message], link: Connection) -> None:
-        """Messages have come in."""
-        for message in messages:
-            self._say("message", lambda message=message: _of(message, link))  # type: ignore[misc]
-        self.inner.messages_received(messages, link)
+            self._told(kind, make)
 
     def message_received(self, message: Message, link: Connection) -> None:
         """A message has come in."""
-        self._say("message", lambda: _of(message, link))
-        self.inner.message_received(message, link)
+        self._tell("message", lambda: _of(message, link))
+
+    def originated(self, messages: Sequence[Message]) -> None:
+        """This node sends messages of its own."""
+        for message in messages:
+            self._tell("own", lambda message=message: _of(message, None))  # type: ignore[misc]
 
     def peer_settled(self, link: Connection) -> None:
         """A peer is here to stay."""
-        self._say("up", lambda: _peer(link))
-        self.inner.peer_settled(link)
+        self._tell("up", lambda: peer_object(link))
 
     def peer_gone(self, link: Connection, error: MeshError) -> None:
         """Such a peer has left."""
         fields = {"reason": error.reason, "error": reason_of(error)}
-        self._say("down", lambda: {**_peer(link), **fields})
-        self.inner.peer_gone(link, error)
+        self._tell("down", lambda: {**peer_object(link), **fields})
 
     def missed(self, count: int, reason: str, detail: str) -> None:
         """Messages cannot be had any more."""
         fields = {"count": count, "reason": reason, "error": printable(detail)}
-        self._say("gap", lambda: fields)
-        self.inner.missed(count, reason, detail)
-
-    # --- what nobody listens to ---------------------------------------------------------------
-
-    def peer_joined(self, link: Connection, first: bool) -> None:
-        """Passed on."""
-        self.inner.peer_joined(link, first)
-
-    def peer_left(self, link: Connection, error: MeshError, last: bool) -> None:
-        """Passed on."""
-        self.inner.peer_left(link, error, last)
-
-    def table_changed(self, table: Mapping[bytes, Connection]) -> None:
-        """Passed on."""
-        self.inner.table_changed(table)
-
-    def link_failed(self, error: Exception, where: str) -> None:
-        """Passed on."""
-        self.inner.link_failed(error, where)
-
-    def reply_failed(self, error: MeshError) -> None:
-        """Passed on."""
-        self.inner.reply_failed(error)
-
-    def sent(self, message: Message, links: Sequence[Connection]) -> None:
-        """Passed on."""
-        self.inner.sent(message, links)
+        self._tell("gap", lambda: fields)
 
 
-def _of(message: Message, link: Connection) -> dict[str, Any]:
+def _of(message: Message, link: Connection | None) -> dict[str, Any]:
     return _object(message.payload, message.sender, link, message.id, message.time)
 
 
-def _peer(link: Connection) -> dict[str, Any]:
+def peer_object(link: Connection) -> dict[str, Any]:
+    """Which peer is meant."""
     address = None if link.address is None else address_text(*link.address)
     return {"peer": printable(link.id), "address": address, "where": link.owner.peer_name}
 
 
-__all__ = ["KINDS", "Heard", "Tap", "as_object", "id_text"]
+__all__ = ["KINDS", "Heard", "Tap", "as_object", "id_text", "peer_object"]

@@ -33,6 +33,7 @@ from py2p_twisted.control.events import KINDS, Tap
 from py2p_twisted.control.lines import ControlError, LineBuffer, line_of, longest_line, parse
 from py2p_twisted.control.places import Place, UnixPlace
 from py2p_twisted.control.words import Words, why
+from py2p_twisted.net.along import hear
 from py2p_twisted.net.service import MeshService
 
 _log = Logger(namespace="py2p_twisted.control")
@@ -224,7 +225,10 @@ class ControlProtocol(Protocol):
             isinstance(kind, str) and kind in KINDS for kind in wanted
         ):
             raise ControlError("bad request", f"events: expected a list of {', '.join(KINDS)}")
-        self.kinds = frozenset(wanted)
+        own = request.get("own", False)
+        if not isinstance(own, bool):
+            raise ControlError("bad request", "own: expected true or false")
+        self.kinds = frozenset([*wanted, "own"] if own and "message" in wanted else wanted)
         self.factory.listening()
         return {"events": [kind for kind in KINDS if kind in self.kinds]}
 
@@ -324,6 +328,12 @@ def _no(reason: str, text: str) -> dict[str, Any]:
     return {"ok": False, "reason": reason, "error": text}
 
 
+def _event(kind: str, make: Callable[[], dict[str, Any]]) -> bytes:
+    if kind == "own":
+        return line_of({"event": "message", **make(), "own": True})
+    return line_of({"event": kind, **make()})
+
+
 class ControlFactory(Factory):
     """
     The clients of one node.
@@ -342,7 +352,7 @@ class ControlFactory(Factory):
         self.words = Words(mesh)
         self.longest = longest_line(mesh.factory.settings.max_message)
         self.clients: dict[ControlProtocol, None] = {}
-        self._tap: Tap | None = None
+        self._leave: Callable[[], None] | None = None
         self._all_gone: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> ControlProtocol:  # type: ignore[override]
@@ -386,13 +396,11 @@ class ControlFactory(Factory):
     def listening(self) -> None:
         """Somebody listens, or has ended to: a node to which nobody listens costs nothing."""
         wanted = any(client.kinds for client in self.clients)
-        mesh = self.mesh.factory
-        if wanted and self._tap is None:
-            self._tap = Tap(mesh.application, self.tell)
-            mesh.application = self._tap
-        elif not wanted and self._tap is not None and mesh.application is self._tap:
-            mesh.application = self._tap.inner
-            self._tap = None
+        if wanted and self._leave is None:
+            self._leave = hear(self.mesh.factory, Tap(self.tell))
+        elif not wanted and self._leave is not None:
+            self._leave()
+            self._leave = None
 
     def tell(self, kind: str, make: Callable[[], dict[str, Any]]) -> None:
         """Tell of an event those who listen to its kind; it is put into words once."""
@@ -400,7 +408,7 @@ class ControlFactory(Factory):
         for client in list(self.clients):
             if kind in client.kinds:
                 if line is None:
-                    line = line_of({"event": kind, **make()})
+                    line = _event(kind, make)
                 client.tell(line)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from py2p_twisted.core.connection import Connection
     from py2p_twisted.core.message import Message
     from py2p_twisted.core.receipts import Receipt
+    from py2p_twisted.core.survey import Survey
 
 
 class Effects(Protocol):
@@ -168,6 +169,18 @@ class Receipted:
 
 
 @dataclass(frozen=True, slots=True)
+class Surveyed:
+    """
+    Who is in the network is known, as far as it can be.
+
+    :ivar token: the one of ``Node.survey``.
+    """
+
+    token: int
+    survey: Survey
+
+
+@dataclass(frozen=True, slots=True)
 class ClockDisagreement:
     """
     Our clock has turned out to be wrong, or right again.
@@ -226,6 +239,7 @@ Action = (
     | Replied
     | Confirmed
     | Receipted
+    | Surveyed
     | ClockDisagreement
     | Dropped
     | Gap

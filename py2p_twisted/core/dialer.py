@@ -39,7 +39,7 @@ from py2p_twisted.core.message import MAX_ID
 from py2p_twisted.core.network import Address
 from py2p_twisted.core.settings import Settings
 from py2p_twisted.core.timers import Timer, Timers
-from py2p_twisted.errors import NetworkMismatch, SelfConnection, WrongPeer
+from py2p_twisted.errors import NetworkMismatch, SameId, SelfConnection, WrongPeer
 
 #: Back-off: the first delay, doubled each time; the longest; how much both vary.
 FIRST_DELAY: Final = 0.5
@@ -260,6 +260,11 @@ class Dialer:
         entry = self._book.get(link.dial.address)
         return entry is not None and entry.pinned
 
+    def is_wanted(self, address: Address) -> bool:
+        """Whether the application wants a connection to an address, now or for ever."""
+        entry = self._book.get(address)
+        return entry is not None and (entry.pinned or bool(entry.tokens))
+
     def candidates(self) -> list[tuple[Address, bytes]]:
         """Addresses of the book that a link may be made to, and who lives there, if known."""
         return [
@@ -278,6 +283,12 @@ class Dialer:
             entry.ident = b""  # what others say of it must not keep us from it
             entry.next = now
         self._arm(now)
+
+    def unpin(self, address: Address) -> None:
+        """An address is one among others again. A connection to it stays."""
+        entry = self._book.get(address)
+        if entry is not None and entry.pinned:
+            entry.pinned = entry.lost = False
 
     def learned(
         self, addresses: Iterable[tuple[Address, bytes]], source: bytes, now: float
@@ -419,7 +430,7 @@ class Dialer:
         entry.tries += 1
         delay = self._delay(entry.level)
         entry.level += 1
-        if isinstance(error, (NetworkMismatch, SelfConnection)):
+        if isinstance(error, (NetworkMismatch, SameId, SelfConnection)):
             # Trying again changes nothing, unless an operator changes the other end.
             entry.lost = False
             if entry.pinned:
@@ -628,6 +639,11 @@ def _ip(host: str) -> IPv4Address | IPv6Address | None:
         return None
     # ::ffff:127.0.0.1 is 127.0.0.1, whatever Python's older versions think of it.
     return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def is_name(host: str) -> bool:
+    """Whether a host is given by a name, which may have several addresses, and others tomorrow."""
+    return _ip(host) is None
 
 
 def _is_loopback(host: str) -> bool:

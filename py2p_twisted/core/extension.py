@@ -69,6 +69,8 @@ class Kind(IntEnum):
     ROUTED = 18
     ROUTED_ANSWER = 19
     RECEIPT = 20
+    SURVEY = 21
+    SURVEY_ANSWER = 22
 
 
 #: Where a node can be dialled, and its id.

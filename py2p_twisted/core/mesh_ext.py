@@ -9,7 +9,8 @@ mesh-ext 1: its mechanisms put together, and its frames routed to where they bel
                      |-----------------> anti_entropy what two ends differ in
                      |-----------------> liveness     who is still there
                      |-----------------> routing      replies on their way
-                     '-----------------> receipts     who has got a message
+                     |-----------------> receipts     who has got a message
+                     '-----------------> surveys      who is there
     plain nodes ----------------------> shepherd
 
 The node tells it when links come and go. A link is plain until the peer's HELLO has come:
@@ -27,7 +28,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from py2p_twisted.core import flags
-from py2p_twisted.core.actions import Settled
+from py2p_twisted.core.actions import Settled, Surveyed
 from py2p_twisted.core.anti_entropy import BUCKETS, AntiEntropy
 from py2p_twisted.core.connection import Connection, State
 from py2p_twisted.core.extended import Extended
@@ -42,6 +43,7 @@ from py2p_twisted.core.repair import Repair
 from py2p_twisted.core.routing import TOKEN, Routing
 from py2p_twisted.core.seen import SHORT
 from py2p_twisted.core.shepherd import Shepherd
+from py2p_twisted.core.survey import Surveys, read_answers, read_request
 from py2p_twisted.core.trees import Trees
 from py2p_twisted.errors import (
     BadExtension,
@@ -178,6 +180,19 @@ class MeshExtension:
             decide=node.decide,
             now=lambda: node.now,
         )
+        self.surveys = Surveys(
+            node.id,
+            node.version,
+            links,
+            timers,
+            self.counters,
+            address=lambda: node.address if node.address[1] else None,
+            is_plain=self.shepherd.is_plain,
+            token=self._token,
+            send=self.send,
+            decide=self._surveyed,
+            now=lambda: node.now,
+        )
 
     # --- frames -----------------------------------------------------------------------
 
@@ -200,10 +215,15 @@ class MeshExtension:
         hello = node.composer.compose(flags.WHISPER, flags.EXTENSION, fields, node.wall)
         node.effects.send(hello, link)
 
-    def _token(self) -> bytes:
+    def _surveyed(self, surveyed: Surveyed) -> None:
+        """Who has answered is waited for by confirmations as well."""
+        self.receipts.know((one.id for one in surveyed.survey.members), self._node.now)
+        self._node.decide(surveyed)
+
+    def _token(self, size: int = TOKEN) -> bytes:
         self._serial += 1
         seed = b"%b %d %d" % (self._node.id, self._serial, int(self._node.rng.random() * 2**53))
-        return sha256(seed).digest()[:TOKEN]
+        return sha256(seed).digest()[:size]
 
     def received(self, link: Connection, message: Message) -> None:
         """
@@ -273,6 +293,7 @@ class MeshExtension:
                 self.repair.gone(replaced, node.now)
             self.trees.gone(replaced)
             self.receipts.gone(replaced)
+            self.surveys.gone(replaced)
         self.trees.relinked()
         if link.ext is not None:
             self._extended(link)
@@ -303,6 +324,7 @@ class MeshExtension:
         self.membership.left(link, now, abnormal=abnormal)
         self.repair.gone(link, now)
         self.receipts.gone(link)
+        self.surveys.gone(link)
         self.shepherd.left(link, now)
         if not self._links.open:
             self._alone_since = now
@@ -349,6 +371,7 @@ class MeshExtension:
             link.ext.active = link.ext.asking = False
         self.trees.gone(link)
         self.receipts.gone(link)
+        self.surveys.gone(link)
 
     def _probing(self, link: Connection) -> None:
         if link.ext is not None:
@@ -380,6 +403,7 @@ class MeshExtension:
         self.liveness.stop()
         self.routing.stop()
         self.receipts.stop()
+        self.surveys.stop()
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """What grows, by name: how much there is, and how much there can be."""
@@ -397,6 +421,7 @@ class MeshExtension:
             "plain nodes known": (len(self.shepherd), 256),
             **self.membership.sizes(),
             **self.receipts.sizes(),
+            **self.surveys.sizes(),
         }
 
     # --- what peers say -----------------------------------------------------------------
@@ -491,6 +516,13 @@ class MeshExtension:
         rows = read_rows(need(fields, list)[0])
         self.receipts.received(link, rows, self._node.now)
 
+    def _survey(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
+        self.surveys.asked(link, *read_request(fields), self._node.now)
+
+    def _survey_answer(self, link: Connection, fields: Sequence[Any], message: Message) -> None:
+        answers = read_answers(need(fields, list)[0])
+        self.surveys.received(link, answers, self._node.now)
+
 
 _HANDLERS: Final[dict[int, Callable[[MeshExtension, Connection, Sequence[Any], Message], None]]] = {
     Kind.IHAVE: MeshExtension._ihave,
@@ -504,4 +536,6 @@ _HANDLERS: Final[dict[int, Callable[[MeshExtension, Connection, Sequence[Any], M
     Kind.ROUTED: MeshExtension._routed,
     Kind.ROUTED_ANSWER: MeshExtension._routed_answer,
     Kind.RECEIPT: MeshExtension._receipt,
+    Kind.SURVEY: MeshExtension._survey,
+    Kind.SURVEY_ANSWER: MeshExtension._survey_answer,
 }

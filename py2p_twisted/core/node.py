@@ -50,13 +50,13 @@ from py2p_twisted.core.connection import (
     greeting,
     read_address,
 )
-from py2p_twisted.core.dialer import Dialer, Random
+from py2p_twisted.core.dialer import Dialer, Random, is_name
 from py2p_twisted.core.flood import Flood
 from py2p_twisted.core.links import Links, replaces
 from py2p_twisted.core.marker import asked_seconds
 from py2p_twisted.core.mesh_ext import MeshExtension
 from py2p_twisted.core.message import MAX_ID, Message, as_bytes, build, is_broadcast, parse
-from py2p_twisted.core.network import Address, Network
+from py2p_twisted.core.network import Address, Network, address_text
 from py2p_twisted.core.outgoing import STEP, Composer
 from py2p_twisted.core.replies import Replies
 from py2p_twisted.core.seen import SHORT, SeenCache
@@ -78,6 +78,7 @@ from py2p_twisted.errors import (
     MessageTooLarge,
     NetworkMismatch,
     ProbeEnded,
+    SameId,
     SelfConnection,
     StaleMessage,
     TooManyPeers,
@@ -97,7 +98,7 @@ UNASKED_INTERVAL: Final = 10.0
 _BUILT_IN: Final = frozenset({flags.HANDSHAKE, flags.PEERS, flags.REQUEST, flags.RESPONSE})
 
 #: Refusals of honest nodes: what we have to tell them is still written.
-_TOLD: Final = (Disconnected, NetworkMismatch, SelfConnection, TooManyPeers)
+_TOLD: Final = (Disconnected, NetworkMismatch, SameId, SelfConnection, TooManyPeers)
 
 #: Peers whose disconnection is remembered.
 _MOST_DISCONNECTED: Final = 256
@@ -115,6 +116,7 @@ class Node:
     :ivar network: the network it belongs to.
     :ivar address: where others can dial it, as it announces.
     :ivar links: its connections; ``links.table`` is the routing table.
+    :ivar version: what it tells others its version is.
     :ivar drops: messages that were dropped, by reason.
     :ivar trace: called with a debug level, a format and its arguments, when set.
     """
@@ -128,11 +130,13 @@ class Node:
         effects: Effects,
         rng: Random,
         settings: Settings | None = None,
+        version: str = "",
     ) -> None:
         self.id = ident
         self.network = network
         self.address = address
         self.settings = settings or Settings()
+        self.version = version
         self.effects = effects
         self.rng = rng
         self.now = 0.0
@@ -372,7 +376,7 @@ class Node:
             self.mesh.repair.gone(link, self.now)
             self._dial_failed(link.dial, error)
             if isinstance(error, SelfConnection) and link.dial is not None:
-                self.dialer.add_own(link.dial.address)
+                self._led_here(link.dial.address)
             return
         if draining:
             self.mesh.repair.gone(link, self.now)
@@ -381,6 +385,11 @@ class Node:
             self._join(standby, replaced=link)
             return
         self._left(link, error)
+
+    def _led_here(self, address: Address) -> None:
+        # A name may be that of others as well; which address it was the driver knows.
+        if not is_name(address[0]):
+            self.dialer.add_own(address)
 
     def _left(self, link: Connection, error: MeshError) -> None:
         """A peer has left the routing table."""
@@ -417,7 +426,9 @@ class Node:
         if handshake.network != self.network.id:
             raise NetworkMismatch(handshake.network, self.network.id)
         if handshake.id == self.id:
-            raise SelfConnection
+            if handshake.address in (None, self.address):
+                raise SelfConnection
+            raise SameId(address_text(*handshake.address))
         expected = link.dial.expected if link.dial is not None else None
         if expected is not None and expected != handshake.id:
             raise WrongPeer(expected, handshake.id)
@@ -594,6 +605,30 @@ class Node:
         self.dialer.pin(address, now)
         return self._decisions()
 
+    def unpin(self, address: Address, now: float, wall: float) -> Sequence[Action]:
+        """End a `pin`; a link to the address stays."""
+        self._begin(now, wall)
+        self.dialer.unpin(address)
+        return self._decisions()
+
+    def heard(
+        self, address: Address, ident: bytes, source: bytes, now: float, wall: float
+    ) -> Sequence[Action]:
+        """
+        Somebody who is no peer says where a node may live: it is dialled if links are needed.
+
+        :param ident: who that is said to be; empty if nobody knows.
+        :param source: who says it; each source has one share of the book.
+        """
+        self._begin(now, wall)
+        if not self._closed and ident != self.id and ident not in self._disconnected:
+            self.dialer.learned([(address, ident)], source, now)
+            # With a scope it is of use to this machine alone, so nobody else should be told.
+            known = ident and self.settings.extensions and "%" not in address[0]
+            if known and self.dialer.acceptable(address):
+                self.mesh.membership.passive.add((address, ident), source)
+        return self._decisions()
+
     def recall(
         self, peers: Sequence[tuple[Address, bytes]], now: float, wall: float
     ) -> Sequence[Action]:
@@ -672,6 +707,19 @@ class Node:
         self._token += 1
         self.mesh.receipts.expect(message.id[:SHORT], self._token, timeout, now)
         return self._token, self._decisions()
+
+    def survey(self, timeout: float, now: float, wall: float) -> tuple[int, Sequence[Action]]:
+        """
+        Find out who is in the network.
+
+        :param timeout: seconds after which it is said who has answered.
+        :return: a token, which `Surveyed` will name.
+        """
+        self._begin(now, wall)
+        self._token += 1
+        token = self._token
+        self.mesh.surveys.ask(token, timeout, now)
+        return token, self._decisions()
 
     def whisper(self, messages: Sequence[Message]) -> None:
         """Send messages of our own to every neighbour, and no further."""

@@ -95,6 +95,7 @@ class Receipt:
     :ivar unknown: nodes of py2p 0.6 that were given it: they cannot tell.
     :ivar seconds: how long it took to find out.
     :ivar complete: whether there was somebody to ask, and nobody is missing.
+    :ivar last: how long it took until the last receipt came; 0 if none has.
     """
 
     delivered: frozenset[bytes]
@@ -102,6 +103,7 @@ class Receipt:
     unknown: frozenset[bytes]
     seconds: float
     complete: bool
+    last: float = 0.0
 
     def __repr__(self) -> str:
         return (
@@ -374,6 +376,15 @@ class Receipts:
     def members(self) -> frozenset[bytes]:
         """The members that are known by their receipts."""
         return frozenset(self._members)
+
+    def know(self, idents: Iterable[bytes], now: float) -> None:
+        """
+        Learn of members in another way: they are waited for like those whose receipts have come.
+
+        :param idents: such as those that have answered a survey.
+        """
+        for ident in idents:
+            self._heard(ident, now)
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """What grows, by name: how much there is, and how much there can be."""
@@ -667,6 +678,7 @@ class Receipts:
             unknown=frozenset(own.plain - own.delivered - own.awaited),
             seconds=max(0.0, self._now() - own.since),
             complete=not own.awaited and bool(own.delivered or own.plain),
+            last=max(0.0, own.latest - own.since),
         )
         self._decide(Receipted(own.token, receipt))
 

@@ -57,6 +57,25 @@ _POSITIVE: Final = (
     "shepherd_interval",
 )
 
+#: What a node that runs may be given anew: it is read each time it is needed, nothing is built to
+#: its measure, and what the peers agree on does not depend on it.
+LIVE: Final = (
+    "max_outgoing",
+    "max_inbound",
+    "max_half_open",
+    "handshake_timeout",
+    "dial_timeout",
+    "dial_handshake_timeout",
+    "progress_interval",
+    "progress_rate",
+    "frame_timeout",
+    "content_errors",
+    "renegotiations",
+    "reply_timeout",
+    "max_replies",
+    "unsent_age",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -202,6 +221,17 @@ class Settings:
     def effective_retention_messages(self) -> int:
         """How many messages are really kept: as many ids again must come before one is forgotten."""
         return min(self.retention_messages, self.seen_capacity // 2)
+
+    def change(self, name: str, value: int | float) -> None:
+        """
+        Change one setting of a node that runs, everywhere: all its parts share this object.
+
+        :param name: one of `LIVE`.
+        :param value: one that `from_options` has accepted together with all others.
+        """
+        if name not in LIVE:
+            raise BadArgument(f"{name} cannot be changed while a node runs")
+        object.__setattr__(self, name, value)  # frozen for everybody else
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Settings:

@@ -136,6 +136,10 @@ class Shepherd:
         self._known.pop(link.id, None)
         self._note_extended(link.id)
 
+    def is_plain(self, link: Connection) -> bool:
+        """Whether a peer has turned out to speak 0.6 alone."""
+        return link.ext is None and link not in self._undecided
+
     def _note_extended(self, ident: bytes) -> None:
         self._extended.pop(ident, None)
         self._extended[ident] = None

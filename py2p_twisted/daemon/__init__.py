@@ -7,6 +7,8 @@ A node as a process of its own: what an operator sets, and what becomes of it.
 ``node``            the service: `MeshService`, and what the operator wants besides
 ``programs``        ``--exec``: a program for every message
 ``logs``            what is logged, and JSON lines
+``reload``          the file read again while the node runs, and SIGHUP
+``descriptors``     how many files may be open
 ``start``           from options to a service, or one line that says why not
 ==================  =========================================================
 

@@ -9,13 +9,15 @@ the command line is what you get.
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from py2p_twisted.core.network import PLAINTEXT, SSL, Network
+from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
+from py2p_twisted.core.ticket import Ticket, agree, mismatch
 from py2p_twisted.daemon.options import (
     BY_NAME,
     NAMED_SETTINGS,
@@ -25,10 +27,12 @@ from py2p_twisted.daemon.options import (
     limit,
     limits,
 )
+from py2p_twisted.errors import BadArgument
 from py2p_twisted.net.reports import printable
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
+TICKET = "ticket"
 
 
 class ConfigurationError(ValueError):
@@ -43,7 +47,7 @@ class Setting:
     """
     One value.
 
-    :ivar source: `DEFAULT`, `COMMAND_LINE`, or the name of a file.
+    :ivar source: `DEFAULT`, `COMMAND_LINE`, `TICKET`, or the name of a file.
     """
 
     value: Any
@@ -57,12 +61,37 @@ class Configuration(Mapping[str, Any]):
     :ivar settings: each with its source.
     """
 
-    def __init__(self, settings: Mapping[str, Setting], limit_sources: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Setting],
+        limit_sources: Mapping[str, str],
+        given: Mapping[str, Any] | None = None,
+    ) -> None:
         """
         :param limit_sources: where each limit that is not at its default was set.
+        :param given: what `configure` was given, to be read `again`.
         """
         self.settings = dict(settings)
         self._limit_sources = dict(limit_sources)
+        self._given = dict(given or {})
+        if "config" in self._given:
+            # The process may be in another directory by then.
+            self._given["config"] = os.path.abspath(self._given["config"])
+
+    def again(self) -> Configuration:
+        """
+        What the same command line, and the file that it names as that is now, come to.
+
+        :raises ConfigurationError: as `configure`.
+        """
+        return configure(self._given)
+
+    def with_values(self, values: Mapping[str, Any]) -> Configuration:
+        """The same, but for the values of some options."""
+        changed = {
+            name: Setting(value, self.settings[name].source) for name, value in values.items()
+        }
+        return Configuration({**self.settings, **changed}, self._limit_sources, self._given)
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name].value
@@ -101,6 +130,10 @@ class Configuration(Mapping[str, Any]):
             source = printable(self._limit_sources.get(name, DEFAULT))
             rows.append((f"limit {name}", str(value).removesuffix(".0"), source))
         return rows
+
+    def shown(self, name: str) -> str:
+        """The value of one option, in one line."""
+        return ", ".join(_shown(BY_NAME[name], self[name]))
 
     def report(self) -> str:
         """The same as aligned lines: what ``--check`` prints."""
@@ -143,7 +176,31 @@ def configure(given: Mapping[str, Any]) -> Configuration:
             sources |= dict.fromkeys(dict(value), COMMAND_LINE)
             value = tuple({**dict(settings[name].value), **dict(value)}.items())
         settings[name] = Setting(value, COMMAND_LINE)
-    return Configuration(settings, sources)
+    _use_tickets(settings)
+    return Configuration(settings, sources, given)
+
+
+def _use_tickets(settings: dict[str, Setting]) -> None:
+    """Put the addresses of tickets in their place; what nobody has said else they say, too."""
+    join, network, tls = (settings[name] for name in ("join", "network", "tls"))
+    tickets = [one for one in join.value if isinstance(one, Ticket)]
+    try:
+        of_tickets = agree(tickets)
+    except BadArgument as error:
+        raise ConfigurationError(f"join: {error}") from error
+    if of_tickets is None:
+        return
+    if network.source == DEFAULT:
+        network = Setting(of_tickets.name, TICKET)
+    if tls.source == DEFAULT:
+        tls = Setting(of_tickets.encryption == SSL, TICKET)
+    wanted = Network(network.value, SSL if tls.value else PLAINTEXT)
+    if wanted != of_tickets:
+        raise ConfigurationError(f"join: {mismatch(of_tickets, wanted)}")
+    addresses: dict[Address, None] = {}
+    for one in join.value:
+        addresses |= dict.fromkeys(one.addresses if isinstance(one, Ticket) else (one,))
+    settings |= {"join": Setting(tuple(addresses), join.source), "network": network, "tls": tls}
 
 
 def _from_command_line(option: Option, typed: Any) -> Any:
@@ -234,6 +291,7 @@ def unknown(kind: str, name: str, known: list[str]) -> str:
 __all__ = [
     "COMMAND_LINE",
     "DEFAULT",
+    "TICKET",
     "Configuration",
     "ConfigurationError",
     "Setting",

@@ -3,13 +3,15 @@ What a node logs, and JSON lines for machines that read it.
 
 Everything is logged with ``twisted.logger``, under these namespaces:
 
-========================  ==============================================================
-``py2p_twisted.net``      links and what comes over them: joined, up, down, refused, dropped
-``py2p_twisted.service``  the service: callbacks that raise, readers that are too slow
-``py2p_twisted.node``     the node as a process: where it listens, that it stops
-``py2p_twisted.exec``     the programs of ``--exec``
-``py2p_twisted.debug``    what ``--debug-level`` asks for
-========================  ==============================================================
+==========================  ============================================================
+``py2p_twisted.net``        links and what comes over them: joined, up, down, refused, dropped
+``py2p_twisted.service``    the service: callbacks that raise, readers that are too slow
+``py2p_twisted.node``       the node as a process: where it listens, that it stops
+``py2p_twisted.exec``       the programs of ``--exec``
+``py2p_twisted.discovery``  ``--discover``: where it looks, whom it finds
+``py2p_twisted.web``        the status page, and those who want to send from it
+``py2p_twisted.debug``      what ``--debug-level`` asks for
+==========================  ============================================================
 
 ``twist`` writes JSON by itself when its output is no terminal. For ``twistd`` there are two
 factories for its ``--logger`` option::
@@ -28,13 +30,16 @@ import json
 import os
 import re
 import sys
+import weakref
 from typing import Any, Final, TextIO, cast
 
 from twisted.logger import (
     FileLogObserver,
+    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     LogLevel,
+    LogLevelFilterPredicate,
     formatEvent,
 )
 from twisted.python.failure import Failure
@@ -64,7 +69,13 @@ EVENTS: Final = (
     "gap",
     "clock",
     "state",
+    "discovery",
+    "found",
     "exec",
+    "descriptors",
+    "reload",
+    "status page",
+    "wrong token",
     "stopping",
     "stopped",
 )
@@ -114,6 +125,35 @@ def of_ports(event: LogEvent) -> bool:
     )
 
 
+#: Seconds between two lines about connections that are closed because no file may be opened any more.
+PAUSE: Final = 60.0
+
+_OF_FILES: Final = ("EMFILE", "Re-reserving EMFILE")
+
+
+class _Chosen:
+    """
+    Which events a log of ours takes.
+
+    Not Twisted's words about ports, and of those about connections that it cannot accept, of which
+    there is one for each, the first in a while.
+    """
+
+    def __init__(self) -> None:
+        self._next = float("-inf")
+
+    def __call__(self, event: LogEvent) -> bool:
+        if of_ports(event):
+            return False
+        text = event.get("log_format")
+        if not (isinstance(text, str) and text.startswith(_OF_FILES)):
+            return True
+        if text.startswith("EMFILE encountered") and event["log_time"] >= self._next:
+            self._next = event["log_time"] + PAUSE
+            return True
+        return False
+
+
 #: What is taken over as it is: everything else may be large, and stands in the text.
 _PLAIN: Final = (str, int, bool, type(None))
 
@@ -125,22 +165,65 @@ _LEGACY: Final = ("system", "isError", "message", "format")
 
 def json_lines(stream: TextIO | Any) -> FileLogObserver:
     """An observer that writes JSON lines to a file, without Twisted's words about ports."""
-    return FileLogObserver(stream, lambda event: "" if of_ports(event) else json_line(event))
+    chosen = _Chosen()
+    return FileLogObserver(stream, lambda event: json_line(event) if chosen(event) else "")
 
 
 def quiet(observer: ILogObserver) -> ILogObserver:
     """The same observer, without Twisted's words about ports."""
 
-    def chosen(event: LogEvent) -> None:
-        if not of_ports(event):
+    chosen = _Chosen()
+
+    def choose(event: LogEvent) -> None:
+        if chosen(event):
             observer(event)
 
-    return cast(ILogObserver, chosen)
+    return cast(ILogObserver, choose)
+
+
+class Level:
+    """
+    The least level that is logged, as far as that is ours to say: it can be changed at any time.
+
+    :ivar used: whether any log asks it. Those of ``twist`` and ``twistd`` do not.
+    """
+
+    def __init__(self) -> None:
+        self.used = False
+        self._predicate = LogLevelFilterPredicate(LogLevel.info)
+
+    def set(self, name: str) -> None:
+        """Log from this level on."""
+        self._predicate.setLogLevelForNamespace("", LogLevel.levelWithName(name))
+
+    def filter(self, observer: ILogObserver) -> ILogObserver:
+        """The same observer, without what is below the level."""
+        self.used = True
+        return FilteringLogObserver(observer, [self._predicate])
+
+
+#: Of this process.
+LEVEL: Final = Level()
+
+#: The files that `json_to_file` writes.
+_FILES: Final[weakref.WeakSet[LogFile]] = weakref.WeakSet()
+
+
+def reopen() -> None:
+    """
+    Open the files that `json_to_file` writes anew, if somebody has moved them away.
+
+    :raises OSError: one cannot be opened; it is written on where it is.
+    """
+    for file in list(_FILES):
+        with open(file.path, "ab"):
+            pass
+        file.reopen()
 
 
 def json_to_stdout() -> ILogObserver:
     """For ``twistd -n --logger``: JSON lines on standard output."""
-    return json_lines(sys.stdout)
+    return LEVEL.filter(json_lines(sys.stdout))
 
 
 def json_to_file() -> ILogObserver:
@@ -151,4 +234,6 @@ def json_to_file() -> ILogObserver:
     old ones are kept.
     """
     path = os.path.abspath(os.environ.get(LOG_FILE_VARIABLE) or LOG_FILE)
-    return json_lines(LogFile.fromFullPath(path, rotateLength=ROTATE, maxRotatedFiles=ROTATED))
+    file = LogFile.fromFullPath(path, rotateLength=ROTATE, maxRotatedFiles=ROTATED)
+    _FILES.add(file)
+    return LEVEL.filter(json_lines(file))

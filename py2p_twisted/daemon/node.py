@@ -8,27 +8,43 @@ log about where it listens and why it cannot, and what ``debug-level`` asks for.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from py2p_twisted.control.places import OFF, default_place
+from py2p_twisted.control.places import (
+    OFF,
+    SOCKET,
+    TcpPlace,
+    UnixPlace,
+    default_place,
+    read_token,
+    runtime_folder,
+)
 from py2p_twisted.control.server import ControlService
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import PLAINTEXT, address_text
-from py2p_twisted.daemon.configuration import Configuration
+from py2p_twisted.daemon import descriptors
+from py2p_twisted.daemon.configuration import DEFAULT, Configuration
+from py2p_twisted.daemon.logs import LEVEL
 from py2p_twisted.daemon.programs import Programs
+from py2p_twisted.daemon.reload import Reloaded, reload
 from py2p_twisted.errors import BadArgument, CannotStart, StateUnusable
+from py2p_twisted.net.discovery import Discovery
+from py2p_twisted.net.endpoints import renewable
 from py2p_twisted.net.reports import printable
-from py2p_twisted.net.service import MeshService
+from py2p_twisted.net.service import MeshService, to_address
 from py2p_twisted.net.status import Status
+from py2p_twisted.net.tls import Renewable
+from py2p_twisted.web import WebService
 
 _log = Logger(namespace="py2p_twisted.node")
 
@@ -52,6 +68,7 @@ class NodeService(MeshService):
     :ivar programs: runs the program of ``exec``; ``None`` without one.
     :ivar control: what it can be talked with by; ``None`` without one, and until it has started
         when nobody has said where.
+    :ivar web: its status page; ``None`` without one.
     :ivar start_error: why there is no node after all, when an endpoint has failed late.
     """
 
@@ -67,6 +84,7 @@ class NodeService(MeshService):
             peers=configuration["join"],
             advertise=configuration["advertise"],
             state_dir=configuration["state-dir"],
+            discover=Discovery(configuration["interface"]) if configuration["discover"] else False,
             **configuration.limits,
             **tools,
         )
@@ -87,8 +105,9 @@ class NodeService(MeshService):
         if configuration["control"] not in (None, OFF):
             # A place that is taken is found out before the process goes to the background.
             self.control = ControlService(reactor, self, configuration["control"])
-        self._debug_level: int = configuration["debug-level"]
-        self.factory.watch_traffic = self._debug_level >= _TRAFFIC
+        self.web: WebService | None = None
+        self._debug_level = 0
+        self.set_debug_level(configuration["debug-level"])
 
     def _metadata(self) -> dict[str, str]:
         return {"PY2P_NETWORK": self.network.name, "PY2P_NODE": self.id.decode("ascii")}
@@ -110,10 +129,16 @@ class NodeService(MeshService):
         at_once = True
         problems: list[str] = []
 
+        def give_up(problem: str | None) -> None:
+            if problem is not None:
+                problems.append(problem) if at_once else self._give_up(problem)
+
         def open_control(_: object) -> None:
             problem = self._open_control()
             if problem is not None:
-                problems.append(problem) if at_once else self._give_up(problem)
+                give_up(problem)
+            else:
+                self._open_web().addCallback(give_up)
 
         # Not sooner, or the socket would belong to whom the process is not any more.
         self.start().addCallbacks(open_control, lambda _: None)
@@ -165,6 +190,45 @@ class NodeService(MeshService):
         _log.info("it can be talked with at {where}", where=printable(str(where)))
         return None
 
+    def _open_web(self) -> Deferred[str | None]:
+        """
+        Show the status page.
+
+        :return: fires with what keeps it from that, if anything does.
+        """
+        where = self.configuration.get("web")
+        if self._closed or where is None or self.web is not None:
+            return succeed(None)
+        try:
+            token, file = self._web_token()
+            self.web = WebService(
+                self._reactor, self, where, token=token, token_file=file,
+                hosts=self.configuration["web-host"],
+            )  # fmt: skip
+        except (BadArgument, OSError) as error:
+            return succeed(why_no_web(error, where))
+        starting: Deferred[Any] = self.web.start()
+        starting.addCallbacks(lambda _: None, lambda failure: why_no_web(failure.value, where))
+        return starting
+
+    def _web_token(self) -> tuple[str | None, str | None]:
+        """
+        What who sends from the status page has to know, if that is known; and the file with it.
+
+        It is the control endpoint's, where that has one; else a new one in a file beside it.
+        """
+        place = None if self.control is None else self.control.place
+        if isinstance(place, TcpPlace):
+            return read_token(place.token), place.token
+        folder, port = self.configuration.get("state-dir"), self._port_number()
+        if place is None:
+            # As for the control endpoint: in the node's own folder, or else in the user's.
+            place = default_place(folder, self.network.name, port)
+        if place is not None:
+            return None, _token_beside(place)
+        folder = folder or runtime_folder()
+        return None, None if folder is None else os.path.join(folder, f"{port}.web.token")
+
     def _port_number(self) -> int:
         hosts: list[Any] = [port.getHost() for port in self.ports]
         return next((host.port for host in hosts if hasattr(host, "port")), 0)
@@ -182,16 +246,17 @@ class NodeService(MeshService):
             self._reactor.stop()
 
     def _say_hello(self) -> None:
-        node = self.factory.node
-        if self._debug_level:
-            node.trace = self._trace
+        self.set_debug_level(self._debug_level)
         listening = ", ".join(_endpoint_text(port.getHost()) for port in self.ports)
         told = "others are told to dial {address}" if self.address[1] else "nobody can dial it"
+        files = descriptors.limit()
+        if files is not None:
+            told += "; {files} files may be open"
         _log.info(
             "listening on {listening} in network {network} ({encryption}), " + told,
             event="listening", listening=listening or "no port", network=self.network.name,
             encryption=self.network.encryption, address=address_text(*self.address),
-            node=self.id.decode("ascii"),
+            node=self.id.decode("ascii"), files=files,
         )  # fmt: skip
         if self.network.encryption == PLAINTEXT and _is_public(self.address[0]):
             _log.warn(
@@ -199,6 +264,66 @@ class NodeService(MeshService):
                 "text: anybody can read along and join in",
                 address=self.address[0],
             )
+
+        if self.configuration["interface"] and self.discovery is None:
+            _log.warn("--interface has no effect without --discover")
+        if not LEVEL.used and self.configuration.settings["log-level"].source != DEFAULT:
+            _log.warn(
+                "log-level has no effect: twist and twistd have options of their own for that"
+            )
+        self._warn_of_few_files()
+
+    def _warn_of_few_files(self) -> None:
+        """Say so if fewer files may be open than the configuration allows for."""
+        most = descriptors.limit()
+        programs = 0 if self.programs is None else self.configuration["exec-parallel"]
+        page = self.configuration.get("web") is not None
+        needed = descriptors.needed(self.factory.settings, programs, page=page)
+        if most is not None and needed > most:
+            _log.warn(
+                "{limit} files may be open, and {needed} are needed with --max-peers={peers}: have "
+                "more allowed (LimitNOFILE, ulimit -n), or have fewer peers",
+                event="descriptors", limit=most, needed=needed,
+                peers=self.factory.settings.max_inbound,
+            )  # fmt: skip
+
+    # --- changes while it runs ----------------------------------------------------------------
+
+    def reload(self) -> Reloaded:
+        """
+        Read the configuration again.
+
+        :raises ConfigurationError: there is a mistake in it, so nothing has changed.
+        """
+        needed = self.factory.settings.max_inbound
+        done = reload(self)
+        if self.factory.settings.max_inbound > needed:
+            self._warn_of_few_files()
+        return done
+
+    @property
+    def certificates(self) -> list[tuple[str, Renewable]]:
+        """Those that come from files: for which endpoint, and what reads them again."""
+        pairs = zip(self.configuration["listen"], self._listen, strict=False)
+        found = ((text, renewable(endpoint)) for text, endpoint in pairs)
+        return [(text, one) for text, one in found if one is not None]
+
+    def set_join(self, before: Iterable[Any], after: Iterable[Any]) -> None:
+        """Dial other addresses for ever than those that were to be dialled so far."""
+        old, new = list(map(to_address, before)), list(map(to_address, after))
+        for address in old:
+            if address not in new:
+                self.factory.unpin(address)
+        for address in new:
+            if address not in old:
+                self.factory.pin(address)
+
+    def set_debug_level(self, level: int) -> None:
+        """Log more of what happens, or less."""
+        self._debug_level = level
+        self.factory.watch_traffic = level >= _TRAFFIC
+        if self.factory.started:
+            self.factory.node.trace = self._trace if level else None
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye to the peers, and end the programs that run."""
@@ -208,6 +333,8 @@ class NodeService(MeshService):
                 "stopping: {count} peers are told", event="stopping", count=len(self.routing_table)
             )
         waits: list[Deferred[Any]] = [super().stopService()]
+        if self.web is not None:
+            waits.append(self.web.stopService())
         if self.control is not None:
             waits.append(self.control.stopService())
         if self.programs is not None:
@@ -227,10 +354,10 @@ class NodeService(MeshService):
     @property
     def status(self) -> Status:
         """What there is to know about this node; ``programs`` says how those of exec do."""
-        status = super().status
-        if self.programs is None:
-            return status
-        return Status({**status, "programs": self.programs.status})
+        status = {**super().status, "file descriptors": descriptors.status()}
+        if self.programs is not None:
+            status["programs"] = self.programs.status
+        return Status(status)
 
     def message_received(self, message: Message, link: Connection) -> None:
         """Run a program for it, besides what every service does."""
@@ -269,6 +396,20 @@ def why_no_control(error: Exception, where: object) -> str:
         return str(error)
     cause = error.socketError if isinstance(error, CannotListenError) else error
     return f"--control={where}: {getattr(cause, 'strerror', None) or cause}"
+
+
+def why_no_web(error: BaseException, where: object) -> str:
+    """One short line about a status page that cannot be shown."""
+    cause: Any = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(error, CannotListenError) and getattr(cause, "errno", None) == errno.EADDRINUSE:
+        return f"--web={where}: port {error.port} is in use: stop its owner or use another one"
+    return printable(f"--web={where}: {getattr(cause, 'strerror', None) or cause}")
+
+
+def _token_beside(place: UnixPlace) -> str:
+    folder, name = os.path.split(place.path)
+    stem = name.removesuffix(".sock")
+    return os.path.join(folder, "web.token" if name == SOCKET else f"{stem}.web.token")
 
 
 def _endpoint_text(where: Any) -> str:

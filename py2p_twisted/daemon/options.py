@@ -18,15 +18,20 @@ from twisted.internet.abstract import isIPv6Address
 from twisted.internet.endpoints import serverFromString
 
 from py2p_twisted.control.places import OFF, Place, place
+from py2p_twisted.core import ticket
 from py2p_twisted.core.connection import read_address
 from py2p_twisted.core.network import Address, address_text
 from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.ticket import Ticket, is_ticket
 from py2p_twisted.errors import BadArgument
 
 #: Settings that have an option of their own.
 NAMED_SETTINGS: Final = {"max-peers": "max_inbound", "max-message": "max_message"}
 
 DEFAULT_LISTEN: Final = "tcp:4444"
+
+#: From what is of interest to nearly nobody to what ends a node. Source: ``twisted.logger``.
+LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 _LONGEST: Final = 1e9  # seconds, thirty years
 
@@ -134,6 +139,29 @@ def address(value: Any) -> Address:
     return found
 
 
+def bootstrap(value: Any) -> Address | Ticket:
+    """An address to join through, or a ticket that holds some."""
+    if isinstance(value, str) and is_ticket(value):
+        try:
+            return ticket.read(value)
+        except BadArgument as error:
+            raise ValueError(f"a whole ticket; {error}") from error
+    found = _address(value)
+    if found is None or not found[1]:
+        raise ValueError("HOST:PORT")
+    return found
+
+
+_INTERFACE: Final = re.compile(r"(?=.*\w)[^\s/]{1,64}")
+
+
+def interface(value: Any) -> str:
+    """The name of a network interface, or one of its addresses."""
+    if isinstance(value, str) and value.isprintable() and _INTERFACE.fullmatch(value):
+        return value
+    raise ValueError("an interface's name or address")
+
+
 def outward_address(value: Any) -> Address:
     """A host, and a port unless it is the one that is listened on (then 0)."""
     found = _address(value)
@@ -211,6 +239,13 @@ def command_line(value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
+def log_level(value: Any) -> str:
+    """The name of a level."""
+    if value in LOG_LEVELS:
+        return str(value)
+    raise ValueError("one of " + ", ".join(LOG_LEVELS))
+
+
 def control(value: Any) -> Place | str:
     """Where the node can be talked with: a path, a loopback port, or `OFF`."""
     if value == OFF:
@@ -219,6 +254,28 @@ def control(value: Any) -> Place | str:
         return place(value if isinstance(value, str) else "")
     except BadArgument as error:
         raise ValueError(str(error)) from error
+
+
+def web(value: Any) -> str:
+    """Where the status page is: a port of this machine, or an endpoint string."""
+    if type(value) is int:
+        value = str(value)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
+        value = f"tcp:{value}"
+    try:
+        return endpoint(value)
+    except ValueError as error:
+        raise ValueError("a port from 0 to 65535, or an endpoint") from error
+
+
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+
+
+def host_name(value: Any) -> str:
+    """A host's name, without a port."""
+    if isinstance(value, str) and _HOST_NAME.fullmatch(value):
+        return value
+    raise ValueError("a host's name, without a port")
 
 
 #: How a setting that is on or off may be written.
@@ -323,14 +380,32 @@ OPTIONS: Final = (
     ),
     Option(
         "join",
-        "a node to join through; tried again for ever, and after every loss",
-        address,
+        "a node to join through, or a ticket that names some; tried again for ever, and after "
+        "every loss",
+        bootstrap,
         metavar="HOST:PORT",
         example="192.0.2.7:4444",
         default=(),
         repeat=True,
         short="j",
         shown=show_address,
+    ),
+    Option(
+        "discover",
+        "find nodes of the same network in the local network, and be found by them",
+        switch,
+        default=False,
+        shown=show_switch,
+    ),
+    Option(
+        "interface",
+        "where --discover looks: an interface's name or address (default: those that multicast "
+        "or everything else is routed to)",
+        interface,
+        metavar="NAME",
+        example="eth0",
+        default=(),
+        repeat=True,
     ),
     Option(
         "advertise",
@@ -441,6 +516,23 @@ OPTIONS: Final = (
         files=True,
     ),
     Option(
+        "web",
+        "where the status page is, which also has numbers for Prometheus: a port, for this "
+        "machine alone, or a Twisted endpoint string with an interface",
+        web,
+        metavar="ENDPOINT",
+        example="tcp:8080:interface=192.0.2.7",
+    ),
+    Option(
+        "web-host",
+        "a further name that the status page may be asked for by, besides addresses and localhost",
+        host_name,
+        metavar="NAME",
+        example="node1.example",
+        default=(),
+        repeat=True,
+    ),
+    Option(
         "debug-level",
         "how much more to log: 1 messages for this node, 2 what is dropped, 3 copies, 4 what "
         "goes out, 5 everything",
@@ -448,6 +540,15 @@ OPTIONS: Final = (
         metavar="0-5",
         example="5",
         default=0,
+    ),
+    Option(
+        "log-level",
+        f"the least level that is logged: {', '.join(LOG_LEVELS)}; twist and twistd have options "
+        "of their own for their logs",
+        log_level,
+        metavar="LEVEL",
+        example="warn",
+        default="info",
     ),
     Option(
         "config",

@@ -21,6 +21,7 @@ from twisted.internet.abstract import isIPv6Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from py2p_twisted.daemon import descriptors
 from py2p_twisted.daemon.configuration import Configuration
 from py2p_twisted.daemon.node import NO_ADDRESS, NodeService, why_not
 from py2p_twisted.errors import BadArgument, CannotStart, StateUnusable
@@ -34,6 +35,7 @@ def make_service(reactor: Any, configuration: Configuration) -> NodeService:
     :raises CannotStart: it could not be started; the text is one line with the remedy.
     """
     check(reactor, configuration)
+    descriptors.raise_limit()
     try:
         service = NodeService(reactor, configuration)
         if service.state is not None:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import error as twisted_error
 from twisted.internet.defer import Deferred
@@ -29,6 +29,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from py2p_twisted import __version__
 from py2p_twisted.core import flags
 from py2p_twisted.core.actions import (
     Action,
@@ -46,6 +47,7 @@ from py2p_twisted.core.actions import (
     Replaced,
     Replied,
     Settled,
+    Surveyed,
     WakeAt,
 )
 from py2p_twisted.core.connection import Connection, State
@@ -54,6 +56,7 @@ from py2p_twisted.core.network import Address, Network, address_text
 from py2p_twisted.core.node import Node
 from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.survey import Survey
 from py2p_twisted.errors import (
     ConnectTimeout,
     Disconnected,
@@ -62,6 +65,7 @@ from py2p_twisted.errors import (
     MeshError,
     NetworkMismatch,
     ProbeEnded,
+    SameId,
     SelfConnection,
     TooManyPeers,
     Unreachable,
@@ -147,6 +151,34 @@ class Application:
     def sent(self, message: Message, links: Sequence[Connection]) -> None:
         """A message goes out. Called only while ``MeshFactory.watch_traffic`` is set."""
 
+    def originated(self, messages: Sequence[Message]) -> None:
+        """
+        This node sends messages of its own. Called only while ``MeshFactory.watch_own`` is set.
+
+        The id of one that equals another of the same second is another one on its way.
+        """
+
+
+class Traffic(NamedTuple):
+    """
+    What connections have carried.
+
+    :ivar frames_in: frames that have come in, duplicates among them.
+    :ivar bytes_in: bytes that have come in.
+    :ivar duplicates: frames that had come before.
+    :ivar bytes_out: bytes that transports were given.
+    """
+
+    frames_in: int
+    bytes_in: int
+    duplicates: int
+    bytes_out: int
+
+
+def _carried(protocol: MeshProtocol) -> Traffic:
+    link = protocol.link
+    return Traffic(link.frames, link.bytes, link.duplicates, protocol.outbox.sent)
+
 
 class MeshFactory(Factory):
     """
@@ -156,7 +188,9 @@ class MeshFactory(Factory):
     :ivar network: the network it belongs to.
     :ivar sending: what waits to be sent by this node.
     :ivar closed_links: how many connections ended, by reason.
-    :ivar duplicates_of_ended: frames that ended connections had brought, and others before.
+    :ivar traffic_of_ended: what ended connections had carried.
+    :ivar messages_in: how many messages the application was given.
+    :ivar messages_out: how many it has sent.
     :ivar parted: after `close`, the peers that have read all they were sent.
     :ivar cut_short: after `close`, those of which nobody knows.
     """
@@ -195,10 +229,12 @@ class MeshFactory(Factory):
         #: Protocols whose outboxes are flushed at the end of this turn.
         self.dirty: list[MeshProtocol] = []
         self.closed_links: Counter[str] = Counter()
-        self.duplicates_of_ended = 0
+        self.traffic_of_ended = Traffic(0, 0, 0, 0)
+        self.messages_in = self.messages_out = 0
         self.parted: list[str] = []
         self.cut_short: list[str] = []
         self.watch_traffic = False
+        self.watch_own = False
         #: Called before a turn writes or delivers anything, when the node keeps a state directory.
         self.journal: Callable[[], None] | None = None
         self.started = False
@@ -231,6 +267,7 @@ class MeshFactory(Factory):
             Replied: self._do_replied,
             Confirmed: self._do_confirmed,
             Receipted: self._do_receipted,
+            Surveyed: self._do_surveyed,
             ClockDisagreement: self._do_clock,
             Dropped: self._do_dropped,
             Gap: self._do_gap,
@@ -253,6 +290,7 @@ class MeshFactory(Factory):
             effects=self,
             rng=self._rng,
             settings=self.settings,
+            version=__version__,
         )
         self.node.composer.now = self.now
         self.started = True
@@ -312,9 +350,13 @@ class MeshFactory(Factory):
     @property
     def duplicates(self) -> int:
         """Frames that have come in, and had come before, on all connections ever."""
-        return self.duplicates_of_ended + sum(
-            protocol.link.duplicates for protocol in list(self._protocols)
-        )
+        return self.traffic.duplicates
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all connections ever have carried."""
+        rows = [self.traffic_of_ended, *map(_carried, list(self._protocols))]
+        return Traffic(*map(sum, zip(*rows, strict=True)))
 
     def connect(self, address: Address, expected: bytes | None = None) -> Deferred[Connection]:
         """
@@ -333,6 +375,15 @@ class MeshFactory(Factory):
     def pin(self, address: Address) -> None:
         """Dial a bootstrap address, and again, for ever."""
         self._act(self.node.pin(address, self.now(), self.wall()))
+
+    def unpin(self, address: Address) -> None:
+        """Dial a bootstrap address no more than any other; a link to it stays."""
+        self._act(self.node.unpin(address, self.now(), self.wall()))
+
+    def heard(self, address: Address, ident: bytes, source: bytes) -> None:
+        """Take an address into the book that no peer has named; see ``core.node.Node.heard``."""
+        if self.started and not self._closing:
+            self._act(self.node.heard(address, ident, source, self.now(), self.wall()))
 
     def recall(self, peers: Sequence[tuple[Address, bytes]]) -> None:
         """Dial nodes that were known before this one was started anew, until there are enough."""
@@ -381,6 +432,18 @@ class MeshFactory(Factory):
         self.perform(actions)
         return done
 
+    def survey(self, timeout: float) -> Deferred[Survey]:
+        """
+        Find out who is in the network.
+
+        :param timeout: seconds after which it is said who has answered.
+        """
+        done: Deferred[Survey] = Deferred()
+        token, actions = self.node.survey(timeout, self.now(), self.wall())
+        self._waiting[token] = done
+        self._act(actions)
+        return done
+
     def send_to(self, link: Connection, message: Message, *, as_it_is: bool = False) -> None:
         """Send one message to one peer; see ``core.node.Node.send_to``."""
         self.node.send_to(link, message, self.now(), as_it_is=as_it_is)
@@ -404,6 +467,9 @@ class MeshFactory(Factory):
 
     def _originate(self, messages: Sequence[Message]) -> None:
         now = self.now()
+        self.messages_out += len(messages)
+        if self.watch_own:
+            self.application.originated(messages)
         if not [message for message in messages if message.items[0] != flags.BROADCAST]:
             self.perform(self.node.broadcast(messages, now))  # the usual case
             return
@@ -438,7 +504,8 @@ class MeshFactory(Factory):
         """A transport is gone."""
         link = protocol.link
         refused = error if link.state is State.GREETING else None
-        self.duplicates_of_ended += link.duplicates
+        rows = zip(self.traffic_of_ended, _carried(protocol), strict=True)
+        self.traffic_of_ended = Traffic(*map(sum, rows))
         actions = self.node.lost(link, error, self.now(), self.wall())
         self._protocols.pop(protocol, None)
         self._ending.pop(protocol, None)
@@ -484,6 +551,7 @@ class MeshFactory(Factory):
         arrived, self._arrived = self._arrived, []
         self._arrived_bytes = 0
         for messages, link in arrived:
+            self.messages_in += len(messages)
             self.application.messages_received(messages, link)
 
     # --- Effects: the core's data ---------------------------------------------------------------
@@ -543,32 +611,46 @@ class MeshFactory(Factory):
         if self._closing:
             return
         where = address_text(*dial.address)
-        self._reports.say(
-            LogLevel.info, "dial", where, "no connection to {peer}: {error}",
-            event="no connection", error=reason_of(error),
-        )  # fmt: skip
-        self.application.link_failed(error, where)
+        if isinstance(error, SelfConnection):
+            # A name under which nobody else is found yet, as with the first node of a network.
+            _log.debug("{where} leads to this node alone, so far", where=where)
+        else:
+            self._reports.say(
+                LogLevel.info, "dial", where, "no connection to {peer}: {error}",
+                event="no connection", error=reason_of(error),
+            )  # fmt: skip
+            self.application.link_failed(error, where)
         self._act(self.node.dial_failed(dial, error, self.now(), self.wall()))
 
     def _do_close(self, action: Close) -> None:
         link, error = action.link, action.error
         protocol: MeshProtocol = link.owner
         self.closed_links[error.reason] += 1
+        if isinstance(error, SelfConnection) and link.outgoing:
+            self._learn_own(protocol)
         if isinstance(error, LinkError) and not link.id:
             self._refused(link, error)
             self.application.link_failed(error, link.owner.peer_name)
         elif isinstance(error, TooManyPeers):
             self._refused(link, error)  # worth a line in the log, but no trouble of ours
-        refused = isinstance(error, (TooManyPeers, NetworkMismatch, SelfConnection))
+        refused = isinstance(error, (TooManyPeers, NetworkMismatch, SameId, SelfConnection))
         protocol.close(action.flush, REFUSAL_TIMEOUT if refused else CLOSE_TIMEOUT)
+
+    def _learn_own(self, protocol: MeshProtocol) -> None:
+        """An address that a name has led to is one of this node: the next time it is left out."""
+        peer: Any = protocol.transport.getPeer() if protocol.transport is not None else None
+        if hasattr(peer, "host") and hasattr(peer, "port"):
+            self.node.dialer.add_own((peer.host, peer.port))
 
     def _refused(self, link: Connection, error: MeshError) -> None:
         """A connection ended before it had joined: somebody should know why."""
         where = link.owner.peer_name
         host = _host(where)
         verb = "no connection to" if link.outgoing else "refused"
+        # Only an operator can do something about that, and has to.
+        level = LogLevel.warn if isinstance(error, SameId) else LogLevel.info
         self._reports.say(
-            LogLevel.info, error.reason, host, verb + " {where}: {error}", host=host,
+            level, error.reason, host, verb + " {where}: {error}", host=host,
             event="no connection" if link.outgoing else "refused", where=where,
             error=reason_of(error),
         )  # fmt: skip
@@ -662,6 +744,11 @@ class MeshFactory(Factory):
         if done is not None:
             done.callback(action.receipt)
 
+    def _do_surveyed(self, action: Surveyed) -> None:
+        done = self._waiting.pop(action.token, None)
+        if done is not None:
+            done.callback(action.survey)
+
     def _do_clock(self, action: ClockDisagreement) -> None:
         if action.correction:
             _log.warn(
@@ -730,6 +817,8 @@ def _translate(failure: Failure, dial: Dial) -> Exception:
     """Twisted's connection errors as the built-in ones that people catch."""
     error = failure.value
     where = address_text(*dial.address)
+    if isinstance(error, MeshError):
+        return error
     if failure.check(twisted_error.ConnectionRefusedError):
         return ConnectionRefusedError(f"{where} refuses connections: is a node listening there?")
     if failure.check(twisted_error.TimeoutError):

@@ -94,6 +94,7 @@ class Outbox:
     What waits for one peer.
 
     :ivar size: bytes that wait, apart from what the transport itself holds.
+    :ivar sent: bytes that the transport was given, ever.
     :ivar slow: the peer has kept our sends waiting too long, and does not any more.
     """
 
@@ -115,7 +116,7 @@ class Outbox:
         :param congestion: called when so much waits that the peer should not get more
             (``True``), and when that has been written (``False``).
         """
-        self.size = 0
+        self.size = self.sent = 0
         self.slow = False
         self._reactor = reactor
         self._transport = cast(Consumer, transport)
@@ -177,6 +178,7 @@ class Outbox:
             data = frames[0] if len(frames) == 1 else b"".join(frames)
             frames.clear()
             self.size = 0
+            self.sent += len(data)
             self._transport.write(data)
         else:
             self._write_some(TURN)
@@ -201,6 +203,7 @@ class Outbox:
                 size += len(batch[-1])
             data = b"".join(batch)
         self.size -= len(data)
+        self.sent += len(data)
         self._transport.write(data)
 
     def _write_record(self, most: int) -> None:
@@ -211,6 +214,7 @@ class Outbox:
             batch.append(frames.popleft())
             size += len(batch[-1])
         self.size -= size
+        self.sent += size
         self._transport.write(b"".join(batch))
 
     def _another_turn(self) -> None:

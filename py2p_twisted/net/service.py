@@ -24,6 +24,7 @@ import socket
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from ipaddress import IPv6Address
 from math import ceil
 from typing import Any, Final, Literal, cast, overload
 
@@ -38,16 +39,20 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from py2p_twisted.core import flags
+from py2p_twisted.core import flags, ticket
 from py2p_twisted.core.connection import Connection, read_address
 from py2p_twisted.core.marker import MOST_SECONDS
 from py2p_twisted.core.message import Message
 from py2p_twisted.core.network import Address, Network, node_id
 from py2p_twisted.core.receipts import Receipt
 from py2p_twisted.core.settings import Settings
+from py2p_twisted.core.survey import LONGEST, Survey
+from py2p_twisted.core.ticket import Ticket, is_ticket
 from py2p_twisted.errors import BadArgument, MeshClosed, MeshError, StateUnusable
-from py2p_twisted.net.endpoints import client_endpoint, server_from_description
+from py2p_twisted.net.discovery import Discovery
+from py2p_twisted.net.endpoints import Names, client_endpoint, server_from_description
 from py2p_twisted.net.factory import Application, MeshFactory
+from py2p_twisted.net.interfaces import interfaces, leading_outside
 from py2p_twisted.net.reports import LogLevel, Reports
 from py2p_twisted.net.state import FIRST_SAVE, SAVE_INTERVAL, NodeState
 from py2p_twisted.net.status import Status, status_of
@@ -68,6 +73,18 @@ _BACKLOG = 10_000
 
 #: Seconds after which a confirmation says who is missing.
 CONFIRM_TIMEOUT: Final = 10.0
+
+#: Seconds after which a survey says who has answered.
+SURVEY_TIMEOUT: Final = 5.0
+
+#: What a machine without a network has.
+_NOWHERE = "127.0.0.1"
+
+#: Hosts that mean all interfaces.
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+#: The source of addresses that names have, in the address book.
+_OF_NAMES = b"name"
 
 #: Texts of failures that are kept for ``status``.
 _ERRORS_KEPT = 50
@@ -116,6 +133,8 @@ class MeshService(Service, Application):
     :ivar network: the network it belongs to.
     :ivar ports: what it listens on, once started.
     :ivar state: what it keeps for a restart; ``None`` without a state directory.
+    :ivar names: what it makes of the addresses of a name that it dials, for ``endpoint_for``.
+    :ivar discovery: finds nodes in the local network; ``None`` unless it was asked for.
     :ivar on_message: called with a `Delivery` for every message, when set.
     :ivar on_join: called with the `Connection` of each peer that has settled, when set.
     :ivar on_leave: called with the `Connection` and the reason when such a peer has left, when
@@ -127,23 +146,26 @@ class MeshService(Service, Application):
     def __init__(
         self,
         reactor: Any,
-        network: Network | str = "mesh",
+        network: Network | str | None = None,
         *,
         listen: Iterable[str | IStreamServerEndpoint] = ("tcp:4444",),
-        peers: Iterable[str | Address] = (),
+        peers: Iterable[str | Address | Ticket] = (),
         advertise: str | Address | None = None,
         credentials: Credentials | None = None,
         endpoint_for: Callable[[Address, float], IStreamClientEndpoint] | None = None,
         application: Application | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        discover: bool | Discovery = False,
         **options: Any,
     ) -> None:
         """
         :param reactor: the reactor that everything runs in.
-        :param network: which network; a name alone means plain text.
+        :param network: which network; a name alone means plain text. By default the one that a
+            ticket is for, else ``mesh``.
         :param listen: where to listen: endpoint strings or endpoints. A node that listens
             nowhere dials others, and is not told to anybody.
-        :param peers: bootstrap addresses, dialled for ever: ``"host:port"`` or pairs.
+        :param peers: bootstrap addresses, dialled for ever: ``"host:port"`` or pairs; or tickets,
+            which name some, and the network. All addresses of a name are used.
         :param advertise: the address that others are told to dial; default: the first
             one listened on, with the LAN address in place of ``0.0.0.0``.
         :param credentials: TLS certificates; by default what the network's encryption asks for.
@@ -151,12 +173,16 @@ class MeshService(Service, Application):
         :param application: who is told what happens, instead of ``on_message`` and its like.
         :param state_dir: a directory that makes a node which is started again the same participant:
             it keeps its id, knows its peers, and is given nothing twice. One node has it for itself.
+        :param discover: whether to look for nodes of this network in the local network, and be
+            found; a `Discovery` says at which interfaces. See :doc:`/howto/discovery`.
         :param options: limits, see `Settings`; ``now``, ``wall`` and ``rng`` for tests.
-        :raises BadArgument: an argument is unusable.
+        :raises BadArgument: an argument is unusable, or a ticket is for another network.
         :raises ImportError: TLS is wanted and its libraries are missing.
         """
         self._reactor = reactor
-        self.network = Network(network) if isinstance(network, str) else network
+        if isinstance(network, str):
+            network = Network(network)
+        self.network, self._peers = join_through(network, peers)
         self._credentials = credentials or credentials_for(self.network)
         self._listen = [
             server_from_description(reactor, item, self._credentials)
@@ -164,7 +190,6 @@ class MeshService(Service, Application):
             else item
             for item in listen
         ]
-        self._peers = [to_address(peer) for peer in peers]
         self._advertise = to_address(advertise) if advertise is not None else None
         self._salt = str(options.pop("salt", SALT))
         tools = {name: options.pop(name) for name in ("now", "wall", "rng") if name in options}
@@ -180,7 +205,7 @@ class MeshService(Service, Application):
             endpoint_for
             or (
                 lambda address, timeout: client_endpoint(
-                    reactor, address, self._credentials, timeout
+                    reactor, address, self._credentials, timeout, self.names
                 )
             ),
             application=application or self,
@@ -200,6 +225,10 @@ class MeshService(Service, Application):
                 wall=self.factory.wall,
                 salt=self._salt,
             )
+        self.discovery: Discovery | None = None
+        if discover is not False:
+            self.discovery = Discovery() if discover is True else discover
+        self.names = _BootstrapNames(self)
         self._save_call: IDelayedCall | None = None
         self._save_after = FIRST_SAVE
         self._streams: list[_Stream] = []
@@ -303,6 +332,8 @@ class MeshService(Service, Application):
         if self.state is not None:
             self.factory.recall(self.state.peers)
             self._save_later()
+        if self.discovery is not None:
+            self.discovery.start(self)
         return self
 
     def _save_later(self) -> None:
@@ -327,8 +358,9 @@ class MeshService(Service, Application):
                 continue
             if self._advertise is not None:
                 host = self._advertise[0]
-            elif host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-                host = lan_address()
+            elif host in _EVERYWHERE:
+                here = lan_address()
+                host = (host == "::" and here == _NOWHERE and lan_address_6()) or here
             return host, where.port
         raise BadArgument("a node that listens on no address needs advertise=(host, port)")
 
@@ -348,6 +380,8 @@ class MeshService(Service, Application):
             self._save_call.cancel()
         if self.state is not None:
             self.state.save()  # while we still have peers
+        if self.discovery is not None:
+            waits.append(self.discovery.stop())
         for port in self.ports:
             stopped = port.stopListening()
             if stopped is not None:
@@ -379,6 +413,12 @@ class MeshService(Service, Application):
         return self.factory.node.address
 
     @property
+    def listening(self) -> list[Address]:
+        """The hosts and ports it listens at, as it was told to: ``0.0.0.0`` is one."""
+        hosts: list[Any] = [port.getHost() for port in self.ports]
+        return [(host.host, host.port) for host in hosts if hasattr(host, "port")]
+
+    @property
     def routing_table(self) -> Any:
         """The peers by id: a snapshot, readable from any thread."""
         return self.factory.routing_table
@@ -395,7 +435,35 @@ class MeshService(Service, Application):
     def status(self) -> Status:
         """What there is to know about this node, as a mapping that can be printed."""
         state = "closed" if self._closed else "Nominal"
-        return status_of(self.factory, errors=list(self.errors), state=state, kept=self.state)
+        return status_of(
+            self.factory,
+            errors=list(self.errors),
+            state=state,
+            kept=self.state,
+            discovery=self.discovery,
+        )
+
+    def ticket(self, others: int = 3) -> Ticket:
+        """
+        All that it takes to join this network, for another node's ``peers``.
+
+        :param others: how many neighbours' addresses it names besides the node's own, for when
+            this node is gone.
+        :raises BadArgument: nobody can dial this node, and it has no neighbours that one could.
+        """
+        self._need_running()
+        node = self.factory.node
+        table = self.factory.routing_table
+        links = [table[ident] for ident in self.settled if ident in table]
+        theirs = (link.address for link in links if link.address is not None)
+        usable = [one for one in theirs if one[1] and node.dialer.acceptable(one)]
+        own = [self.address] if self.address[1] else []
+        addresses = dict.fromkeys([*own, *sorted(usable)[:others]])
+        if not addresses:
+            raise BadArgument("nobody can dial this node or its neighbours, so it has no ticket")
+        made = Ticket(self.network, tuple(addresses))
+        ticket.write(made)  # or it says now what is wrong
+        return made
 
     def connect(self, host: str, port: int) -> Deferred[Connection]:
         """
@@ -482,6 +550,21 @@ class MeshService(Service, Application):
         sending.pump()
         return done
 
+    def survey(self, timeout: float = SURVEY_TIMEOUT) -> Deferred[Survey]:
+        """
+        Find out who is in the network: how far away, how long there and back, whose neighbour.
+        Messages are not involved, and no application is told.
+
+        Several who ask at once share one survey, and from one to the next half a second passes.
+
+        :param timeout: seconds after which it is over, whoever has not answered.
+        :return: fires with a `Survey` when everybody has answered who is named as a neighbour, nothing
+            new has come for a second, or the time is over.
+        :raises BadArgument: the timeout is no number of seconds up to 60.
+        """
+        self._need_running()
+        return self.factory.survey(check_survey_timeout(timeout))
+
     def reply_to(
         self, target: bytes | str, packets: Sequence[Any], answered: bytes = b""
     ) -> Deferred[None]:
@@ -561,6 +644,30 @@ class MeshService(Service, Application):
                 )
 
 
+class _BootstrapNames(Names):
+    """What a node has to do with the addresses of the names that it dials."""
+
+    def __init__(self, mesh: MeshService) -> None:
+        self._mesh = mesh
+
+    def is_ours(self, address: Address) -> bool:
+        """Whether it listens there, at whatever interface that is."""
+        mesh = self._mesh
+        if mesh.factory.node.dialer.is_ours(address):
+            return True
+        host, port = address
+        if not any(here in _EVERYWHERE and port == number for here, number in mesh.listening):
+            return False
+        return any(one.has(host) for one in interfaces())
+
+    def found(self, name: Address, addresses: Sequence[Address]) -> None:
+        """All addresses of a name that the application has given are candidates."""
+        factory = self._mesh.factory
+        if factory.node.dialer.is_wanted(name):
+            for address in addresses:
+                factory.heard(address, b"", _OF_NAMES)
+
+
 class _Stream:
     """What one ``async for`` has not read yet."""
 
@@ -633,6 +740,19 @@ def compose_marked(
     return factory.node.composer.mark(message, ceil(timeout))
 
 
+def check_survey_timeout(timeout: object) -> float:
+    """
+    How long a survey may take.
+
+    :raises BadArgument: it is no number of seconds up to `LONGEST`.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise BadArgument(f"timeout is a number of seconds, not {timeout!r:.80}")
+    if not 0 < timeout <= LONGEST:
+        raise BadArgument(f"a survey takes up to {LONGEST:g} s, not {timeout!r}")
+    return float(timeout)
+
+
 def _check_flags(flag: object, sub: object) -> None:
     for name, number in (("flag", flag), ("type", sub)):
         if type(number) is not int or not 0 <= number < 2**64:
@@ -644,6 +764,32 @@ def _check_flags(flag: object, sub: object) -> None:
             f"type={sub} is spoken between nodes; applications use broadcast, whisper, "
             f"or numbers from {flags.FIRST_FREE} on"
         )
+
+
+def join_through(
+    network: Network | None, peers: Iterable[str | Address | Ticket]
+) -> tuple[Network, list[Address]]:
+    """
+    Which network is joined, and through whom.
+
+    :param network: if somebody has said so; else tickets do.
+    :param peers: addresses and tickets.
+    :raises BadArgument: one of them is none, or they do not belong together.
+    """
+    addresses: dict[Address, None] = {}
+    tickets = []
+    for peer in peers:
+        if isinstance(peer, str) and is_ticket(peer):
+            peer = ticket.read(peer)
+        if isinstance(peer, Ticket):
+            tickets.append(peer)
+            addresses |= dict.fromkeys(peer.addresses)
+        else:
+            addresses[to_address(peer)] = None
+    of_tickets = ticket.agree(tickets)
+    if None not in (network, of_tickets) and network != of_tickets:
+        raise BadArgument(ticket.mismatch(of_tickets, network))
+    return network or of_tickets or Network(), list(addresses)
 
 
 def to_address(value: str | tuple[str, int]) -> Address:
@@ -677,4 +823,13 @@ def lan_address() -> str:
             probe.connect(_OUTSIDE)
             return str(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            return _NOWHERE
+
+
+def lan_address_6() -> str | None:
+    """An IPv6 address of this machine that other machines know, if it has one."""
+    for interface in leading_outside(interfaces()):
+        for address in interface.six:
+            if not IPv6Address(address).is_link_local:
+                return address
+    return None

@@ -7,17 +7,19 @@ status is allowed from any thread: it is a copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import address_text
+from py2p_twisted.core.survey import SHORT_NAME, Survey
 from py2p_twisted.net.reports import printable
 
 if TYPE_CHECKING:
     from py2p_twisted.core.node import Node
+    from py2p_twisted.net.discovery import Discovery
     from py2p_twisted.net.factory import MeshFactory
     from py2p_twisted.net.state import NodeState
 
@@ -76,6 +78,7 @@ def status_of(
     errors: list[str],
     state: str = NOMINAL,
     kept: NodeState | None = None,
+    discovery: Discovery | None = None,
 ) -> Status:
     """
     Describe a started node.
@@ -83,6 +86,7 @@ def status_of(
     :param errors: texts of what has failed lately.
     :param state: what is wrong with the node as a whole, if anything is.
     :param kept: what it keeps for a restart, if it does.
+    :param discovery: what finds nodes in the local network, if it has been asked to.
     """
     node = factory.node
     return Status(
@@ -98,7 +102,7 @@ def status_of(
             "neighbours": _neighbours(node),
             "trees": _trees(node),
             "duplicates received": factory.duplicates,
-            "repairs": {name: node.counters[name] for name in _REPAIRS if node.counters[name]},
+            "repairs": {name: node.counters[name] for name in REPAIRS if node.counters[name]},
             "ids remembered": len(node.seen),
             "messages held for others": len(node.mesh.recent),
             "bytes held for others": node.mesh.recent.size,
@@ -119,6 +123,7 @@ def status_of(
             },
             "limits": asdict(node.settings),
             **({"state directory": kept.status} if kept is not None else {}),
+            **({"discovery": discovery.status} if discovery is not None else {}),
             "errors": errors,
         }
     )
@@ -126,7 +131,7 @@ def status_of(
 
 #: What is counted of messages that did not come by themselves: asked for, and come; asked for
 #: by others, and given; not to be had from anybody any more.
-_REPAIRS = ("grafts", "repaired", "repairs given", "unanswered", "unobtainable")
+REPAIRS = ("grafts", "repaired", "repairs given", "unanswered", "unobtainable")
 
 
 def _neighbours(node: Node) -> dict[str, int]:
@@ -159,6 +164,46 @@ def peers_of(factory: MeshFactory) -> list[dict[str, Any]]:
     return [_row(link, now) for link in factory.routing_table.values()]
 
 
+def members_of(factory: MeshFactory, survey: Survey) -> dict[str, Any]:
+    """
+    A survey as a mapping: times in seconds, ids as text.
+
+    Rows name neighbours by the beginning of an id: who is known is given the whole of it.
+    ``plain`` are the nodes of 0.6 that somebody is linked to, and ``silent`` those who are named
+    as neighbours and have not answered.
+    """
+    whole: dict[bytes, set[bytes]] = {}
+    for ident in (*(one.id for one in survey.members), *factory.routing_table):
+        whole.setdefault(ident[:SHORT_NAME], set()).add(ident)
+
+    def names(short: Iterable[bytes]) -> list[str]:
+        found = []
+        for one in short:
+            ids = whole.get(one) or {factory.node.mesh.surveys.named(one) or one}
+            # Two ids that begin alike are made so: then it says what was said.
+            found.append(printable(next(iter(ids)) if len(ids) == 1 else one))
+        return found
+
+    return {
+        "members": [
+            {
+                "id": printable(one.id),
+                "address": None if one.address is None else address_text(*one.address),
+                "hops": one.hops,
+                "rtt": one.rtt,
+                "neighbours": names(one.neighbours),
+                "plain": names(one.plain),
+                "version": printable(one.version),
+            }
+            for one in survey.members
+        ],
+        "plain": sorted(names(survey.plain)),
+        "silent": sorted(names(survey.silent)),
+        "seconds": survey.seconds,
+        "complete": survey.complete,
+    }
+
+
 def _row(link: Connection, now: float) -> dict[str, Any]:
     ext, outbox = link.ext, link.owner.outbox
     if ext is None:
@@ -178,6 +223,7 @@ def _row(link: Connection, now: float) -> dict[str, Any]:
         "heard": now - link.heard,
         "frames_in": link.frames,
         "bytes_in": link.bytes,
+        "bytes_out": outbox.sent,
         "bytes_waiting": outbox.size,
         "duplicates": link.duplicates,
         "drops": dict(link.drops),

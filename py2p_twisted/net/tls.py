@@ -12,6 +12,7 @@ Source: docs/design.rst, "TLS".
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from py2p_twisted.core.network import SSL, Network
@@ -64,6 +65,37 @@ class SelfMade:
     def client(self) -> CertificateOptions:
         """For connections that are dialled."""
         return self._client
+
+
+class Renewable:
+    """
+    A certificate in a file, which may be another one tomorrow: connections that are made from then
+    on are shown that. It is what Twisted calls a context factory.
+    """
+
+    def __init__(self, read: Callable[[], CertificateOptions]) -> None:
+        """
+        :param read: reads the file, and raises what it likes when it cannot.
+        """
+        self._read = read
+        self._current = read()
+
+    def prepare(self) -> Callable[[], None]:
+        """
+        Read the file again.
+
+        :return: has what was read be used.
+        """
+        fresh = self._read()
+
+        def use() -> None:
+            self._current = fresh
+
+        return use
+
+    def getContext(self) -> Any:
+        """For one more connection."""
+        return self._current.getContext()
 
 
 def credentials_for(network: Network) -> Credentials | None:

@@ -28,6 +28,7 @@ from py2p_twisted.core.actions import (
     Replaced,
     Replied,
     Settled,
+    Surveyed,
     WakeAt,
 )
 from py2p_twisted.core.connection import Connection
@@ -36,10 +37,12 @@ from py2p_twisted.core.network import Address
 from py2p_twisted.core.node import Node
 from py2p_twisted.core.queues import HIGH_WATER
 from py2p_twisted.core.receipts import Receipt
+from py2p_twisted.core.survey import Survey
 from py2p_twisted.errors import (
     LinkError,
     MeshError,
     NetworkMismatch,
+    SameId,
     SelfConnection,
     TooManyPeers,
 )
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     from py2p_twisted.simulation.history import Sent
 
 _NEVER: Final = float("inf")
-_REFUSALS: Final = (TooManyPeers, NetworkMismatch, SelfConnection)
+_REFUSALS: Final = (TooManyPeers, NetworkMismatch, SameId, SelfConnection)
 
 
 class Host(Machine):
@@ -60,7 +63,7 @@ class Host(Machine):
     :ivar node: the core.
     :ivar outcomes: what became of ``connect``, ``reply`` and ``confirm``, by token: ``None``
         if it went well, else the error.
-    :ivar receipts: what became of ``confirm``, by token.
+    :ivar receipts: what became of ``confirm``, by token; ``surveys``: of ``survey``.
     :ivar frames: frames that have come in, over connections that are gone.
     :ivar duplicates: those of them that had come before.
     """
@@ -69,6 +72,7 @@ class Host(Machine):
         super().__init__(birth)
         self.outcomes: dict[int, Exception | None] = {}
         self.receipts: dict[int, Receipt] = {}
+        self.surveys: dict[int, Survey] = {}
         self.frames = self.duplicates = self.bytes = 0
         self._wake = _NEVER
         self._armed = _NEVER
@@ -132,6 +136,12 @@ class Host(Machine):
         token, actions = self.node.expect_receipts(message, timeout, self.now)
         self.act(actions)
         return self._broadcast(message), token
+
+    def survey(self, timeout: float = 5.0) -> int:
+        """Find out who is there; `surveys` will tell by the token."""
+        token, actions = self.node.survey(timeout, self.now, self.wall)
+        self.act(actions)
+        return token
 
     def _compose(self, packets: tuple[Any, ...]) -> Message:
         return self.node.composer.compose(flags.BROADCAST, flags.BROADCAST, packets, self.wall)
@@ -342,6 +352,9 @@ class Host(Machine):
     def _do_receipted(self, action: Receipted) -> None:
         self.receipts[action.token] = action.receipt
 
+    def _do_surveyed(self, action: Surveyed) -> None:
+        self.surveys[action.token] = action.survey
+
     def _do_connected(self, action: Connected) -> None:
         self.outcomes[action.token] = None
 
@@ -367,6 +380,7 @@ _PERFORMERS: Final[dict[type, Callable[[Any, Any], None]]] = {
     Replied: Host._do_outcome,
     Confirmed: Host._do_outcome,
     Receipted: Host._do_receipted,
+    Surveyed: Host._do_surveyed,
     ClockDisagreement: Host._do_clock,
     Dropped: Host._do_dropped,
     Gap: Host._do_gap,

@@ -40,7 +40,14 @@ LIMIT = 1000.0
 def options(*join: Address, **values: Any) -> Namespace:
     """What a command gets that joins through these addresses."""
     return Namespace(
-        **{"join": list(join), "network": "mesh", "tls": False, "timeout": 10.0, **values}
+        **{
+            "join": list(join),
+            "network": "mesh",
+            "tls": False,
+            "timeout": 10.0,
+            "control": None,
+            **values,
+        }
     )
 
 

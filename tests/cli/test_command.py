@@ -102,7 +102,10 @@ class ArgumentTests(CommandTestCase):
         self.assertEqual(self.main("--help"), 0)
         self.assertIn("demo", self.out.getvalue())
         self.assertEqual(self.main("demo", "--help"), 0)
-        for option in ("--nodes N", "--processes", "--tls", "--json", "--seed SEED"):
+        for option in (
+            *("--nodes N", "--processes", "--tls", "--json", "--seed SEED"),
+            *("--web [ENDPOINT]", "--open"),
+        ):
             self.assertIn(option, self.out.getvalue())
         text = " ".join(self.out.getvalue().split())
         self.assertIn("from 3 to 200 (default: 12); with --processes to 64 (default: 8)", text)
@@ -128,6 +131,7 @@ class ArgumentTests(CommandTestCase):
             (options.nodes, options.processes, options.tls, options.json, options.seed),
             (None, False, False, False, None),
         )
+        self.assertEqual((options.web, options.open), (None, False))
 
 
 class EndTests(CommandTestCase):
@@ -240,9 +244,9 @@ class DemoTests(CommandTestCase):
         self.logged: list[str] = []
         self.environ: dict[str, str] = {}
 
-        def make(reactor: object, count: int, *, tls: bool) -> object:
+        def make(reactor: object, count: int, *, tls: bool, web: str | None) -> object:
             self.tls.append(tls)
-            return self.net.make_node()
+            return self.with_page(web)
 
         def run(work: Callable[[Any], Any], mistakes: list[str]) -> Any:
             results: list[Any] = []
@@ -259,10 +263,33 @@ class DemoTests(CommandTestCase):
         self.patch(demo, "time", SimpleNamespace(perf_counter=self.net.clock.seconds))
         self.patch(demo, "os", SimpleNamespace(environ=self.environ))
 
+    def with_page(self, web: str | None) -> Any:
+        """A toy, with a status page if it is to have one."""
+        node: Any = self.net.make_node()
+        if web is not None:
+            node.page = f"http://{web}/#token=secret"
+        return node
+
+    def stop_after(self, seconds: float) -> None:
+        """Have somebody press Ctrl-C then."""
+
+        def run(work: Callable[[Any], Any], mistakes: list[str]) -> Any:
+            doing = Deferred.fromCoroutine(work(self.net.clock))
+            self.toys.turn(seconds)
+            ended: list[Any] = []
+            doing.addBoth(ended.append)
+            doing.cancel()
+            self.toys.turn(10)
+            self.assertEqual(len(ended), 1)
+            raise Interrupted(signal.SIGINT)
+
+        self.patch(demo, "run_reactor", run)
+        self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+
     def crowds(self) -> list[Any]:
         """Have toys instead of processes, too; all that were made."""
         made: list[Any] = []
-        net = self.net
+        with_page = self.with_page
 
         class ToyProcesses:
             on_lost: Any = None
@@ -272,8 +299,8 @@ class DemoTests(CommandTestCase):
                 self.tls = tls
                 made.append(self)
 
-            def make_node(self, reactor: object) -> object:
-                return net.make_node()
+            def make_node(self, reactor: object, web: str | None) -> object:
+                return with_page(web)
 
             def close(self) -> None:
                 self.closed = True
@@ -341,6 +368,49 @@ class DemoTests(CommandTestCase):
         )
         self.assertRegex(lines[-1], r" s  verdict: PASS, 12 of 12 deliveries, 0 duplicates shown,")
         self.assertEqual([(crowd.tls, crowd.closed) for crowd in crowds], [(False, True)])
+
+    def test_a_status_page(self) -> None:
+        """It is shown by a node that stays; when all is done, it goes on until it is stopped."""
+        self.stop_after(60)
+        self.assertEqual(self.main("demo", "--nodes", "5", "--web=8123"), 0)
+        lines = self.out.getvalue().splitlines()
+        (told,) = [line for line in lines if "status page" in line]
+        self.assertIn("status page of n05: http://tcp:8123/#token=secret", told)
+        self.assertFalse(self.net.nodes[-1].dropped)
+        self.assertTrue(
+            [line for line in lines if "go on: " in line and "'s came to 2 of 2" in line]
+        )
+        self.assertRegex(lines[-1], "verdict: PASS, 6 of 6")
+        self.assertEqual(self.err.getvalue(), "")
+        there = [node for node in self.net.nodes if not node.dropped]
+        self.assertTrue(all(node.left for node in there), there)
+
+    def test_stopped_before_it_is_done(self) -> None:
+        """That is no different with a page."""
+        self.stop_after(2)
+        self.assertEqual(self.main("demo", "--nodes", "5", "--web"), 130)
+        self.assertEqual(self.err.getvalue(), "py2p demo: interrupted\n")
+
+    def test_a_page_of_a_process(self) -> None:
+        """The same with processes; programs are told where it is, and whoever it is opened for."""
+        self.crowds()
+        self.stop_after(60)
+        opened: list[str] = []
+        self.patch(demo, "_open", opened.append)
+        self.assertEqual(self.main("demo", "--processes", "--web", "--open", "--json"), 0)
+        told = json.loads(self.out.getvalue())
+        self.assertEqual((told["ok"], told["page"]), (True, "http://tcp:0/#token=secret"))
+        self.assertEqual(opened, [told["page"]])
+
+    def test_no_page(self) -> None:
+        """What cannot be is said before anything is started."""
+        for arguments, problem in (
+            (["--web=here"], "expected a port from 0 to 65535, or an endpoint, not 'here'"),
+            (["--open"], "there is no page without --web"),
+        ):
+            self.assertEqual(self.main("demo", *arguments), 2)
+            self.assertIn(problem, self.err.getvalue())
+        self.assertEqual(self.net.nodes, [])
 
     def test_processes_over_tls(self) -> None:
         """As many as were asked for; programs are told that they are processes."""

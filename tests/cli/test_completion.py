@@ -12,7 +12,8 @@ from py2p_twisted.cli import completion
 from tests.cli.members import MemberTestCase
 
 COMMANDS = (
-    "demo", "node", "send", "listen", "chat", "status", "peers", "connect", "simulate", "completion",
+    "demo", "node", "send", "listen", "chat", "status", "peers", "members", "ping", "connect",
+    "simulate", "completion",
 )  # fmt: skip
 
 

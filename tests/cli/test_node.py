@@ -25,7 +25,7 @@ from py2p_twisted.errors import CannotStart
 from tests.cli.members import MemberTestCase
 
 #: What only ``py2p node`` has: for twist and twistd the log is an option of their own.
-OWN = {"--log-format", "--log-level", "--help"}
+OWN = {"--log-format", "--help"}
 
 
 class ToyService:
@@ -200,7 +200,7 @@ class OptionTests(NodeTestCase):
             (["-c", path], f"{path}: unknown key 'netwrok', did you mean 'network'?"),
             (["-c", "/nonexistent"], "--config=/nonexistent: No such file"),
             (["--limit=max_outgoin=1"], "did you mean 'max_outgoing'?"),
-            (["--log-level=loud"], "argument --log-level: invalid choice: 'loud'"),
+            (["--log-level=loud"], "--log-level=loud: expected one of debug, info, warn"),
             (["--log-format=xml"], "argument --log-format: invalid choice: 'xml'"),
             (["--tls=yes"], "argument --tls: ignored explicit argument 'yes'"),
             (["--max-pee=1"], "unrecognized arguments: --max-pee=1"),

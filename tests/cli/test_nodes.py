@@ -47,6 +47,10 @@ class ToyService:
             self.factory.routing_table[link.id] = link
         return link
 
+    def start(self) -> Deferred[None]:
+        self.happened.append("start")
+        return succeed(None)
+
     def stopService(self) -> Deferred[None]:
         self.happened.append("stop")
         return succeed(None)
@@ -102,6 +106,39 @@ class LoopbackNodeTests(SynchronousTestCase):
         service.link("one")
         self.successResultOf(node.leave())
         self.assertEqual(service.happened, ["stop"])
+
+    def test_the_page(self) -> None:
+        """One that is to show it does, at that place, and tells who is given the link the token."""
+        made: list[Any] = []
+
+        class ToyWeb:
+            url = "http://127.0.0.1:8123/"
+
+            def __init__(self, reactor: object, mesh: Any, where: str, **how: Any) -> None:
+                self.mesh, self.where, self.how = mesh, where, how
+                made.append(self)
+
+            def start(self) -> Deferred[None]:
+                self.mesh.happened.append("page")
+                return succeed(None)
+
+            def stopService(self) -> Deferred[None]:
+                self.mesh.happened.append("no page")
+                return succeed(None)
+
+        self.patch(nodes, "WebService", ToyWeb)
+        node = LoopbackNode("the reactor", 3, tls=False, web="tcp:8123")
+        self.assertEqual(node.page, "")
+        self.successResultOf(node.start())
+        (web,) = made
+        self.assertEqual((web.where, web.how["demo"]), ("tcp:8123", True))
+        self.assertEqual(node.page, f"http://127.0.0.1:8123/#token={web.how['token']}")
+        self.assertTrue(len(web.how["token"]) >= 16)
+        self.successResultOf(node.leave())
+        self.assertEqual(web.mesh.happened, ["start", "page", "no page", "stop"])
+        plain, _ = self.make()
+        self.successResultOf(plain.start())
+        self.assertEqual((plain.page, len(made)), ("", 1))
 
     def test_traffic(self) -> None:
         """Of all links together."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -176,6 +177,23 @@ class StartTests(ProcessesTestCase):
         process.listen(7)
         self.successResultOf(started)
         self.assertEqual((first.id, first.address), (b"n7", ("127.0.0.1", 40007)))
+
+    def test_the_page(self) -> None:
+        """It is there when its log says so; the link has the token that stands in the file."""
+        node = self.processes.make_node(self.reactor, "tcp:0")
+        started = node.start()
+        (process,) = self.reactor.started
+        self.assertIn("--web=tcp:0", process.arguments)
+        process.listen(1)
+        self.assertNoResult(started)
+        file = Path(self.mktemp())
+        file.write_text("secret\n")
+        process.log(event="status page", url="http://127.0.0.1:8123/", token=f"token in {file}")
+        self.successResultOf(started)
+        self.assertEqual(node.page, "http://127.0.0.1:8123/#token=secret")
+        # One that nobody can send from.
+        process.log(event="status page", url="http://127.0.0.1:8123/", token="no token: nothing")
+        self.assertEqual(node.page, "http://127.0.0.1:8123/")
 
     def test_the_program(self) -> None:
         """It prints who brought a message, its type, and the packets, on one line."""

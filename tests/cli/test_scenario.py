@@ -4,13 +4,15 @@ The demo's scenario: what it does, what it waits for, and that its verdict can b
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.cli import scenario
 from py2p_twisted.cli.report import PROCESSES, Progress
 from py2p_twisted.cli.scenario import Times, linked, neighbourhoods, parts
-from tests.cli.toys import HOP, Toys, ToyThatPrepares
+from tests.cli.toys import HOP, ToyNode, Toys, ToyThatPrepares
 
 TIMES = Times()
 
@@ -361,6 +363,69 @@ class StoppedDemoTests(SynchronousTestCase):
             done.cancel()
             self.failureResultOf(done, CancelledError)
             self.assertTrue(all(node.dropped for node in toys.net.nodes), seconds)
+
+
+class GoingOnTests(SynchronousTestCase):
+    """What follows where somebody watches, until it is stopped."""
+
+    def going_on(self, nodes: int = 6, make: type[ToyNode] | None = None) -> Toys:
+        """A demo that has done what it promised, ten seconds ago."""
+        toys = Toys(nodes, make=make, every=2.0)
+        self.done = toys.begin()
+        for _ in range(1000):
+            if toys.scenario.going_on:
+                break
+            toys.turn(0.1)
+        toys.turn(10.5)
+        self.assertNoResult(self.done)
+        return toys
+
+    def test_broadcasts(self) -> None:
+        """One every two seconds, never two in a row from one node; all survivors get it."""
+        toys = self.going_on()
+        said = [line for line in toys.view.details if line.startswith("go on: ")]
+        self.assertEqual(len(said), 4)
+        self.assertTrue(all(line.endswith("'s came to 3 of 3 nodes") for line in said), said)
+        senders = [line[:10] for line in said]
+        self.assertTrue(all(one != other for one, other in pairwise(senders)))
+        # The promise is about the first two.
+        report = toys.scenario.report
+        self.assertEqual((len(report.broadcasts), report.ok), (2, True))
+
+    def test_its_proper_end(self) -> None:
+        """Told to stop, it leaves in good order, also while somebody gets ready to send."""
+        for make in (None, ToyThatPrepares):
+            toys = self.going_on(make=make)
+            self.done.cancel()
+            toys.turn(10)
+            self.assertTrue(self.successResultOf(self.done).ok)
+            self.assertTrue(all(node.left or node.dropped for node in toys.net.nodes))
+            self.assertFalse(any(node.left and node.dropped for node in toys.net.nodes))
+
+    def test_a_node_is_lost(self) -> None:
+        """Somebody may want to see that: then there is one less to send to."""
+        toys = self.going_on()
+        there = [node for node in toys.net.nodes if not node.dropped]
+        there[0].drop()
+        toys.scenario.lost(there[0], "is gone")
+        toys.turn(4)
+        self.assertNoResult(self.done)
+        self.assertTrue(toys.view.details[-1].endswith("came to 2 of 2 nodes"))
+
+    def test_nobody_is_left(self) -> None:
+        """That is the end."""
+        toys = self.going_on(4)
+        for node in toys.net.nodes:
+            toys.scenario.lost(node, "is gone")
+        toys.turn(4)
+        self.assertEqual(self.successResultOf(self.done).problem, "nobody is left to go on with")
+
+    def test_one_who_cannot_send(self) -> None:
+        """Is no reason to stop."""
+        toys = self.going_on()
+        toys.net.broken["send"] = {node.number for node in toys.net.nodes}
+        toys.turn(10)
+        self.assertNoResult(self.done)
 
 
 class MeshTests(SynchronousTestCase):

@@ -50,6 +50,13 @@ def spoilt() -> Report:
     return report
 
 
+def watched() -> Report:
+    """A good demo with a status page."""
+    report = good(12)
+    report.page = "http://127.0.0.1:40123/#token=0123456789abcdef"
+    return report
+
+
 #: Every width where a form begins or ends, and some where nothing changes any more.
 WIDTHS = (*range(LEAST_COLUMNS - 1, 81), *range(90, 201, 10))
 
@@ -61,6 +68,7 @@ REPORTS = {
     "stuck": stuck(12),
     "spoilt": spoilt(),
     "killed": killed(12),
+    "watched": watched(),
 }
 
 
@@ -95,6 +103,17 @@ class WidthTests(SynchronousTestCase):
         self.assertEqual(
             lines[13], "n12   127.0.0.1:40012      4  sent               12.3 ms via n03  alive"
         )
+
+    def test_the_page(self) -> None:
+        """Its link stands below the title; where it has no room, nothing that leads elsewhere."""
+        link, place = watched().page, "http://127.0.0.1:40123/"
+        for width, shown in ((80, link), (len(link), link), (len(link) - 1, place), (30, place)):
+            self.assertEqual(seen(watched(), width)[1], shown)
+        for height in (10, 15, 20):
+            lines = seen(watched(), 80, height)
+            self.assertIn(link, lines)
+            self.assertTrue(len(lines) <= height)
+        self.assertNotIn("http", "\n".join(seen(watched(), 20)))
 
     def test_shorter_forms(self) -> None:
         """Narrower screens lose the address first, then the neighbours, then the units."""

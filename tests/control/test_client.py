@@ -81,7 +81,7 @@ class AskingTests(ClientTestCase):
         later: Deferred[dict[str, Any]] = Deferred()
         self.patch(self.factory.words, "_words", {"later": lambda request: later})
         reached = self.reach()
-        asked = reached.ask("later", timeout=3)
+        asked = reached.ask("later", patience=3)
         self.mesh.advance(4)
         self.assertEqual(self.refused(asked), ("no answer", "the node does not answer within 3 s"))
         later.callback({})

@@ -11,7 +11,7 @@ from typing import Any
 
 from py2p_twisted.control import lines, server, words
 from py2p_twisted.control.events import KINDS
-from tests.control.people import ControlTestCase
+from tests.control.people import Client, ControlTestCase
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs/reference/control.rst").read_text("utf-8")
 
@@ -47,6 +47,14 @@ class ReferenceTests(ControlTestCase):
         self.assertEqual(listed[1 : listed.index("id")], [*self.factory.words, "listen"])
         told = {*listed[listed.index("id") :], "duplicates"} - {"key"}
         self.assertEqual(told, set(peer))
+        self.say(client, {"do": "members"})
+        self.mesh.advance(1)
+        (answer,) = client.heard()
+        self.assertEqual(rows("Members"), list(answer["members"][0]))
+        row = re.search(r"^``members``.*\n(?: .*\n)*", TEXT, re.M)
+        assert row is not None
+        for key in answer.keys() - {"id", "ok"}:
+            self.assertIn(f"``{key}``", row[0])
         self.assertEqual(set(rows("Events")[1:]), {*KINDS, "dropped"})
 
     def test_answers(self) -> None:
@@ -66,6 +74,17 @@ class ReferenceTests(ControlTestCase):
             assert row is not None
             for key in self.ask(client, word, **what).keys() - {"ok"}:
                 self.assertIn(f"``{key}``", row[0], word)
+        (answer,) = self.confirmed(client)
+        row = re.search(r"^``send``.*\n(?: .*\n)*", TEXT, re.M)
+        assert row is not None
+        for key in answer.keys() - {"id", "ok"}:
+            self.assertIn(f"``{key}``", row[0])
+
+    def confirmed(self, client: Client) -> list[dict[str, Any]]:
+        """What is answered when a message is confirmed."""
+        self.say(client, {"do": "send", "packets": [], "confirm": True, "timeout": 2})
+        self.mesh.advance(3)
+        return client.heard()
 
     def test_limits(self) -> None:
         """The numbers are those of the code."""

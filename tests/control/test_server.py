@@ -77,6 +77,39 @@ class AnswerTests(ControlTestCase):
         self.assertEqual([one.packets[0] for one in self.mesh["ben"].received], [48, 0])
         self.assertEqual(self.mesh.inbox("cid"), [("x",)])
 
+    def test_receipts(self) -> None:
+        """The answer comes when everybody has it, and says who that is."""
+        client = self.connect()
+        heard = self.say(client, {"do": "send", "packets": ["x"], "confirm": True})
+        self.assertEqual(heard, [])
+        self.mesh.advance(3)
+        (answer,) = client.heard()
+        self.assertLess(abs(answer.pop("seconds") - 1.5), 0.2)
+        self.assertLess(abs(answer.pop("last") - 0.05), 0.02)  # receipts.DELAY
+        self.assertEqual(
+            answer,
+            {
+                "id": None,
+                "ok": True,
+                "delivered": [self.mesh["ben"].id.decode()],
+                "missing": [],
+                "unknown": [],
+                "complete": True,
+            },
+        )
+
+    def test_missing_receipts(self) -> None:
+        """After the time it says who is missing."""
+        client = self.connect()
+        ben = self.mesh["ben"].id.decode()
+        for end in self.mesh["ada"].service.routing_table.values():
+            end.owner.transport.other.stalled = True
+        self.say(client, {"do": "send", "packets": ["x"], "confirm": True, "timeout": 4})
+        self.mesh.advance(5)
+        (answer,) = client.heard()
+        self.assertEqual((answer["missing"], answer["complete"]), ([ben], False))
+        self.assertLess(abs(answer["seconds"] - 4), 0.1)
+
     def test_what_cannot_be_sent(self) -> None:
         """It says so, and goes on."""
         client = self.connect()
@@ -91,6 +124,11 @@ class AnswerTests(ControlTestCase):
             ({"packets": [], "type": True}, "bad request"),
             ({"packets": [], "type": 2**63}, "bad request"),
             ({"packets": [], "whisper": 1}, "bad request"),
+            ({"packets": [], "confirm": "yes"}, "bad request"),
+            ({"packets": [], "confirm": True, "timeout": "1"}, "bad argument"),
+            ({"packets": [], "confirm": True, "timeout": 601}, "bad argument"),
+            ({"packets": [], "confirm": True, "timeout": True}, "bad argument"),
+            ({"packets": [], "confirm": True, "whisper": True}, "bad argument"),
             ({"packets": [2**70]}, "not sendable"),
             ({"packets": ["\ud800"]}, "not sendable"),
             ({"packets": [deep]}, "not sendable"),
@@ -158,7 +196,8 @@ class AnswerTests(ControlTestCase):
             self.assertEqual((answer["id"], answer["reason"]), ("a", "unknown request"))
             self.assertEqual(
                 answer["error"],
-                "do: expected one of status, peers, send, connect, disconnect, listen",
+                "do: expected one of status, peers, members, send, connect, disconnect, reload, "
+                "ticket, listen",
             )
 
     def test_bad_lines(self) -> None:
@@ -323,7 +362,7 @@ class EventTests(ControlTestCase):
         class Other(type(tap)):  # type: ignore[misc]
             pass
 
-        other = ada.factory.application = Other(tap, lambda kind, make: None)
+        other = ada.factory.application = Other(tap)
         client.transport.loseConnection()
         self.mesh.settle()
         self.assertIs(ada.factory.application, other)
@@ -331,6 +370,28 @@ class EventTests(ControlTestCase):
         self.mesh["ben"].send("x")
         self.mesh.settle()
         self.assertEqual(len(again.heard()), 1)
+        self.assert_well()
+
+    def test_own_messages(self) -> None:
+        """Shown to those who ask for it, marked, and to nobody else."""
+        client, other = self.connect(), self.listen()
+        self.ask(client, "listen", events=["message"], own=True)
+        self.mesh["ada"].send("storm")
+        self.mesh.settle()
+        (event,) = client.heard()
+        self.assertEqual(event["packets"], ["storm"])
+        self.assertEqual((event["event"], event["own"], event["via"]), ("message", True, None))
+        self.assertEqual(event["sender"], self.mesh["ada"].id.decode())
+        self.mesh["ben"].send("x")
+        self.mesh.settle()
+        ((event,), (same,)) = client.heard(), other.heard()
+        self.assertEqual(event, same)
+        self.assertNotIn("own", event)
+        self.assertEqual(self.ask(client, "listen", own=1)["reason"], "bad request")
+        self.ask(client, "listen", events=["up"], own=True)
+        self.mesh["ada"].send("storm")
+        self.mesh.settle()
+        self.assertEqual(client.heard(), [])
         self.assert_well()
 
     def test_put_into_words_once(self) -> None:

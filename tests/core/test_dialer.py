@@ -276,6 +276,46 @@ class PinnedTests(DialerCase):
         self.assertIn(("10.0.1.1", 5), self.dialer.known)
         self.assertLessEqual(len(self.dialer.known), 20)
 
+    def test_unpinned(self):
+        """One among others again: not dialled for its own sake, and gone when others need its place."""
+        self.build(book_size=4, book_share=4, max_outgoing=0)
+        self.not_alone()
+        self.dialer.pin(("10.0.1.1", 5), self.now)
+        self.refuse_all(3)
+        self.dialer.unpin(("10.0.1.1", 5))
+        before = len(self.dials)
+        self.advance(120)
+        self.assertEqual(len(self.dials), before)
+        for number in range(10):
+            self.dialer.learned([((f"10.2.0.{number}", 1), b"")], b"%d" % number, self.now)
+        self.assertNotIn(("10.0.1.1", 5), self.dialer.known)
+
+    def test_unpinned_while_connected(self):
+        """The link stays, and is sought again when it breaks, like any other."""
+        self.not_alone()
+        self.dialer.pin(("10.0.1.1", 5), self.now)
+        self.advance(0)
+        link = self.join(b"A", ("10.0.1.1", 5), self.last)
+        self.dialer.unpin(("10.0.1.1", 5))
+        self.assertIn(link, self.links.open)
+        self.dialer.unpin(("10.9.9.9", 5))  # of which nobody knows
+        self.leave(link)
+        self.advance(60)
+        self.assertGreater(len(self.hosts), 1)
+        self.dialer.unpin(("10.0.1.1", 5))  # nor is it pinned
+
+    def test_unpinned_while_dialled(self):
+        """What comes of it comes; afterwards it is not dialled again."""
+        self.build(max_outgoing=0)
+        self.not_alone()
+        self.dialer.pin(("10.0.1.1", 5), self.now)
+        self.advance(0)
+        self.dialer.unpin(("10.0.1.1", 5))
+        before = len(self.dials)
+        self.refuse_all(1)
+        self.advance(120)
+        self.assertLessEqual(len(self.dials) - before, 3)  # as one that was learned
+
     def test_a_pinned_address_of_another_network_is_tried_now_and_then(self):
         """An operator may put the other end right."""
         self.not_alone()

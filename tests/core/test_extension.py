@@ -36,9 +36,10 @@ class FieldTests(SynchronousTestCase):
             "HELLO", "JOIN", "FORWARD_JOIN", "NEIGHBOR", "NEIGHBOR_OK", "NEIGHBOR_NO",
             "DISCONNECT", "SHUFFLE", "SHUFFLE_REPLY", "IHAVE", "GRAFT", "PRUNE", "DIGEST",
             "DIGEST_IDS", "PING", "PONG", "NOT_HELD", "ROUTED", "ROUTED_ANSWER", "RECEIPT",
+            "SURVEY", "SURVEY_ANSWER",
         ]  # fmt: skip
         self.assertEqual([kind.name for kind in Kind], names)
-        self.assertEqual([int(kind) for kind in Kind], list(range(1, 21)))
+        self.assertEqual([int(kind) for kind in Kind], list(range(1, 23)))
         self.assertEqual((flags.EXTENSION, PAGE, MOST_ENTRIES, SHORT), (46, 1000, 32, 16))
         self.assertIn(flags.EXTENSION, flags.EXTENSIONS)
 

@@ -334,7 +334,7 @@ class UnderstoodTests(SynchronousTestCase):
         """Later versions have more."""
         link = self.solo.extended()
         before = len(self.solo.effects.written)
-        for kind in (0, 21, 99, -1, 2**64 - 1):
+        for kind in (0, 23, 99, -1, 2**64 - 1):
             self.solo.receive(link, ext(kind, "anything"))
         self.assertEqual(self.solo.counters["unknown kinds"], 5)
         self.assertIsNone(self.solo.closed(link))

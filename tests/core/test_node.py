@@ -58,6 +58,7 @@ from py2p_twisted.errors import (
     ProbeEnded,
     RenegotiationLoop,
     ReplyFailed,
+    SameId,
     SelfConnection,
     TooManyContentErrors,
     TooManyPeers,
@@ -587,11 +588,23 @@ class SelfConnectionTests(TwoNodesCase):
     def test_as_accepted_and_as_dialled(self):
         """Each end by itself."""
         solo = Solo()
-        accepted = solo.peer(b"Me")
+        accepted = solo.peer(b"Me", address=solo.node.address)
         self.assertIsInstance(solo.closed(accepted), SelfConnection)
         solo.connect(self.ALIAS)
-        dialled = solo.peer("Me", dial=solo.all(Dial)[-1])
+        dialled = solo.peer("Me", dial=solo.all(Dial)[-1], address=solo.node.address)
         self.assertIsInstance(solo.closed(dialled), SelfConnection)
+        self.assertEqual(solo.node.links.table, {})
+
+    def test_another_node_with_our_id(self):
+        """A copy of our state directory runs elsewhere: its address is none of ours."""
+        solo = Solo()
+        accepted = solo.peer(b"Me", address=("10.0.0.7", 4444))
+        self.assertIsInstance(solo.closed(accepted), SameId)
+        self.assertIn("a node at 10.0.0.7:4444 has the id of this one", str(solo.closed(accepted)))
+        solo.connect(("10.0.0.7", 4444))
+        dialled = solo.peer("Me", dial=solo.all(Dial)[-1], address=("10.0.0.7", 4444))
+        self.assertIsInstance(solo.closed(dialled), SameId)
+        self.assertFalse(solo.node.dialer.is_ours(("10.0.0.7", 4444)))
         self.assertEqual(solo.node.links.table, {})
 
     def test_the_name_is_never_dialled_again(self):
@@ -616,7 +629,7 @@ class SelfConnectionTests(TwoNodesCase):
         solo = Solo()
         solo.note(solo.node.pin(self.ALIAS, solo.now, solo.wall))
         solo.advance(0)
-        solo.peer(b"Me", dial=solo.all(Dial)[-1])
+        solo.peer(b"Me", dial=solo.all(Dial)[-1], address=solo.node.address)
         solo.advance(3600)
         self.assertEqual(len(solo.all(Dial)), 1)
 
@@ -1480,7 +1493,8 @@ BROKEN = {
     IdentityChanged: bring(handshake(b"Another")),
     WrongPeer: expect(b"Another"),
     NetworkMismatch: bring(handshake(network="other"), opened=False),
-    SelfConnection: bring(handshake(b"Me"), opened=False),
+    SelfConnection: bring(handshake(b"Me", address=("10.0.0.1", 4444)), opened=False),
+    SameId: bring(handshake(b"Me"), opened=False),
     HandshakeTimeout: wait(b"", 11.0, opened=False),
     FrameTimeout: wait(raw(0, "x" * 99)[:50], 11.0),
     TooManyPeers: full,
@@ -1527,7 +1541,7 @@ class LinkErrorTests(SynchronousTestCase):
 
     def test_who_is_honest_still_gets_what_was_written(self):
         """A peer of another network, ourselves, one too many; nobody who breaks the rules."""
-        told = {NetworkMismatch, SelfConnection, TooManyPeers}
+        told = {NetworkMismatch, SameId, SelfConnection, TooManyPeers}
         for kind, scenario in BROKEN.items():
             solo = Solo(max_inbound=2)
             solo.peer(b"Other")

@@ -10,11 +10,13 @@ import os
 import re
 import sys
 from pathlib import Path
+from socket import AF_INET
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import (
     ILogObserver,
     LogBeginner,
@@ -32,6 +34,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 import py2p_twisted
+from py2p_twisted.core import beacon
 from py2p_twisted.core.network import Network
 from py2p_twisted.daemon import logs
 from py2p_twisted.daemon.configuration import configure
@@ -44,9 +47,13 @@ from py2p_twisted.daemon.logs import (
     quiet,
 )
 from py2p_twisted.daemon.node import NodeService
+from py2p_twisted.net import discovery
+from py2p_twisted.net.interfaces import Interface
 from py2p_twisted.testing import MemoryMesh
+from py2p_twisted.web import WebService
 from tests.core.support import frame, pack_body
 from tests.daemon.toys import HOSTILE, ToyReactor
+from tests.web.people import request
 
 PACKAGE = Path(py2p_twisted.__file__).parent
 
@@ -345,6 +352,24 @@ class ObserverTests(SynchronousTestCase):
         lines = [strict(line) for line in stream.getvalue().splitlines(keepends=True)]
         self.assertEqual([line["text"] for line in lines], expected)
 
+    def test_twisteds_words_about_connections_it_cannot_accept(self) -> None:
+        """A line a minute, not three for each of those who knock."""
+        kept: list[float] = []
+        left_out = quiet(lambda event: kept.append(event["log_time"]))
+        stream = io.StringIO()
+        observer = json_lines(stream)
+        for moment in range(130):
+            for text in (
+                "EMFILE encountered; releasing reserved file descriptor.",
+                "EMFILE recovery: Closed socket from {address}",
+                "Re-reserving EMFILE recovery file descriptor.",
+            ):
+                event = {"log_time": float(moment), "log_format": text, "address": 1}
+                left_out(event)
+                observer(event)
+        self.assertEqual(kept, [0.0, 60.0, 120.0])
+        self.assertEqual(len(stream.getvalue().splitlines()), 3)
+
     def test_twisted_can_begin_with_it(self) -> None:
         """The factories make what ``--logger`` wants."""
         stream = io.StringIO()
@@ -383,7 +408,29 @@ class EventTests(SynchronousTestCase):
             self.turn_the_clock(mesh)
             mesh.kill("ben")
             self.run_a_program()
+            self.guess_a_token(mesh)
         return events
+
+    def guess_a_token(self, mesh: MemoryMesh) -> None:
+        """Somebody wants to send from the status page."""
+        where = ("10.0.9.9", 80)
+        web = WebService(
+            mesh.clock,
+            mesh["ada"].service,
+            mesh.network.server(where),
+            token="x",
+            token_file=HOSTILE,
+        )
+        web.startService()
+        guess = {"Content-Type": "application/json", "X-Py2p-Token": "guess"}
+
+        class Guesser(Protocol):
+            def connectionMade(self) -> None:
+                assert self.transport is not None
+                self.transport.write(request("POST", "/send", guess, b"{}"))
+
+        mesh.network.client(("10.0.9.1", 1), where).connect(Factory.forProtocol(Guesser))
+        mesh.settle()
 
     def fall_behind(self, mesh: MemoryMesh) -> None:
         """Somebody reads messages more slowly than they come."""
@@ -407,17 +454,28 @@ class EventTests(SynchronousTestCase):
         """A node as a process runs a program that fails, and stops."""
         reactor = ToyReactor()
         given = {"exec": "false", "advertise": "10.0.0.1", "state-dir": self.mktemp()}
-        node = NodeService(reactor, configure(given))
+        given["max-peers"] = "100000"  # more than there are file descriptors
+        node = NodeService(reactor, configure({**given, "discover": True}))
         node.privilegedStartService()
+        self.say_a_beacon(node)
         assert node.programs is not None
         from tests.daemon.toys import message
 
         node.programs.offer(message("x"), b"Ben")
         reactor.processes[0].prints(HOSTILE.encode() + b"\n")
         reactor.processes[0].exits(1)
+        node.reload()
         node.stopService()
         late = NodeService(ToyReactor(), configure({"listen": ["tcp:4445"]}))
         late.start_failed(Failure(RuntimeError(HOSTILE)))
+
+    def say_a_beacon(self, node: NodeService) -> None:
+        """Somebody in the local network says what a node would."""
+        assert node.discovery is not None
+        liar = beacon.Beacon(b"Liar", 4444, "10.0.0.9")
+        said = beacon.write(liar, beacon.network_tag(node.network))
+        place = discovery._Place(Interface("eth0", 2, ("10.0.0.1",)), AF_INET, "10.0.0.1")
+        node.discovery.heard(said, "10.0.0.9", place)
 
     def test_every_event_is_listed(self) -> None:
         """What is logged with an event's name, and what is listed, is the same."""

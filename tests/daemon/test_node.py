@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.core import flags
 from py2p_twisted.core.network import Address
+from py2p_twisted.daemon import descriptors
 from py2p_twisted.daemon.configuration import configure
 from py2p_twisted.daemon.node import NodeService, why_not
 from py2p_twisted.errors import CannotStart
@@ -200,12 +201,13 @@ class StartingTests(NodeTestCase):
 
     def test_it_says_where(self) -> None:
         """One line says where it listens, in which network, and what others are told."""
+        self.patch(descriptors, "limit", lambda: 4096)
         node = self.start(network="alerts")
         (event,) = self.named("listening")
         self.assertEqual(
             formatEvent(event),
             "listening on 10.0.0.1:4444 in network alerts (Plaintext), "
-            "others are told to dial 10.0.0.1:4444",
+            "others are told to dial 10.0.0.1:4444; 4096 files may be open",
         )
         self.assertEqual(event["node"], node.id.decode())
         self.assertIs(event["log_level"], LogLevel.info)

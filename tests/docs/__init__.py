@@ -25,7 +25,7 @@ when they are dialled, and belong to the network of whoever dials.
 Shell commands
 --------------
 
-Every command of README.md, bench/README.md and docs/ is typed into a real terminal, page by page
+Every command of README.md, those of bench/ and examples/, and docs/ is typed into a real terminal, page by page
 from top to bottom, in a folder of the page's own.
 
 ``code-block:: console`` is what a reader sees. Lines that begin with ``$ `` are typed, and go on
@@ -59,7 +59,7 @@ Comments right before a block (``<!-- exits: 1 -->`` in Markdown) say what one c
   terminals show what is typed.
 * ``shows``: no commands; that terminal comes to show these lines within half a minute, because
   something has happened elsewhere. Such a block may have any language.
-* ``project``: the page's folder is a copy of the project. So it is for README.md and bench/README.md.
+* ``project``: the page's folder is a copy of the project. So it is for each README.md.
 
 A block with a ``:caption:`` that is a file's name (no spaces) is that file: it is written into the
 folder, or the home if it begins with ``~/``, and a command further down has to use it. Blocks in

@@ -40,7 +40,7 @@ _TYPED = re.compile(rf"(\$ |# |({_TOOLS}|\.?\.?/\S+|\w+/bin/\S+) )")
 
 def pages() -> list[Path]:
     """All pages that may have commands in them."""
-    return [*blocks.pages(), ROOT / "bench/README.md"]
+    return [*blocks.pages(), ROOT / "bench/README.md", ROOT / "examples/README.md"]
 
 
 @dataclass

@@ -37,11 +37,22 @@ EXCUSED: dict[str, list[str]] = {
         "$ python -m tests.integration.reference --install .reference-env",
     ],
     "docs/howto/commands.rst": ['$ pip install "py2p_twisted[completion]"'],
+    "docs/howto/discovery.rst": ["$ podman build -f contrib/container/Containerfile -t py2p ."],
+    "docs/howto/examples.rst": ["crontab"],
     "docs/howto/first-network.rst": ["$ python3 -m venv ~/py2p && ~/py2p/bin/pip install ."],
+    "docs/howto/monitoring.rst": [
+        'args: ["node", "--listen=tcp:4444", "--join=mesh:4444", "--web=tcp:8080:interface=0.0.0.0"]',
+        "scrape_configs:",
+        "groups:",
+    ],
+    "docs/howto/troubleshooting.rst": [
+        "this machine's clock disagrees with its peers' by -3600 s; stamps are corrected by that, but please set the clock",
+    ],
     "docs/howto/twistd.rst": [
         "py2p.service",
         "$ python3 -m venv /opt/py2p && /opt/py2p/bin/pip install .",
         "$ podman build -f contrib/container/Containerfile -t py2p .",
+        "$ docker compose -f contrib/compose/compose.yaml up --build --detach",
     ],
 }
 
@@ -71,11 +82,11 @@ class PageTests(SynchronousTestCase):
         self.assertEqual({page: excuses for page, excuses in found.items() if excuses}, EXCUSED)
 
     def test_the_readme(self) -> None:
-        """Its demo is run, in a copy of the project."""
+        """Its demos are run, in a copy of the project."""
         readme = ROOT / "README.md"
         self.assertTrue(in_project(readme))
-        (demo,) = (block for block in blocks_of(readme) if "py2p demo" in block.name)
-        self.assertFalse(demo.excused)
+        demos = [block for block in blocks_of(readme) if "py2p demo" in block.name]
+        self.assertEqual([demo.excused for demo in demos], [False, False])
 
 
 def page_of(test: SynchronousTestCase, text: str, name: str = "page.rst") -> Path:

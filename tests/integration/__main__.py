@@ -5,9 +5,10 @@ Without names every ``*_check.py`` of this folder runs. A name is a module's, wi
 ``_check``, and may go on to a class or a test: ``reference``, ``reference_check.PlainTests``,
 ``reference.PlainTests.test_whisper_is_not_relayed``.
 
-Tests that need the original py2p, network namespaces, or faketime skip where these are missing. A
-build that has just installed them wants to hear about that instead: ``--require-reference``,
-``--require-namespaces`` and ``--require-faketime`` make what is missing an error.
+Tests that need the original py2p, network namespaces, faketime, or Chromium skip where these are
+missing. A build that has just installed them wants to hear about that instead:
+``--require-reference``, ``--require-namespaces``, ``--require-faketime`` and
+``--require-chromium`` make what is missing an error.
 
 The exit status is trial's: 0 when nothing failed.
 """
@@ -16,9 +17,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from tests.integration.browser import ChromiumMissing, find_chromium
 from tests.integration.clocks import FaketimeMissing, find_faketime
 from tests.integration.namespaces import NamespacesMissing, find_namespaces
 from tests.integration.reference import ReferenceMissing, find_reference
+
+_MISSING = (ReferenceMissing, NamespacesMissing, FaketimeMissing, ChromiumMissing)
 
 _SUFFIX = "_check"
 _HERE = Path(__file__).resolve().parent
@@ -60,6 +64,7 @@ def main(arguments: list[str]) -> None:
     for option, what in (
         ("--require-namespaces", "no network namespaces can be made"),
         ("--require-faketime", "faketime is missing"),
+        ("--require-chromium", "Chromium is missing"),
     ):
         parser.add_argument(
             option, action="store_true", help=f"fail, instead of skipping, when {what}"
@@ -75,7 +80,9 @@ def main(arguments: list[str]) -> None:
             find_namespaces()
         if options.require_faketime:
             find_faketime()
-    except (ValueError, ReferenceMissing, NamespacesMissing, FaketimeMissing) as error:
+        if options.require_chromium:
+            find_chromium()
+    except (ValueError, *_MISSING) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
     # Imported only now: --help and the messages above should not need Twisted.

@@ -93,10 +93,14 @@ class HandshakeTests(HostileTestCase):
                 "network mismatch",
                 introduced=(False,),
             )
+            ours = ("127.0.0.1", self.victim.port)
             self.assert_refuses(
-                {"itself": hostile.handshake(self.victim.id)},
+                {"itself": hostile.handshake(self.victim.id, address=ours)},
                 "self connection",
                 introduced=(False,),
+            )
+            self.assert_refuses(
+                {"a copy of it": hostile.handshake(self.victim.id)}, "same id", introduced=(False,)
             )
 
     def test_a_second_handshake(self) -> None:

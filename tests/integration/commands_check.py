@@ -1668,7 +1668,7 @@ class NodeTests(CommandsTestCase):
         for letter in short:
             self.assertRegex(ours.out, rf"[ ,]{letter}\b")
         # The log belongs to twist itself.
-        self.assertEqual(options(twist.out), options(ours.out) - {"--log-format", "--log-level"})
+        self.assertEqual(options(twist.out), options(ours.out) - {"--log-format"})
 
     def test_help_ends_with_commands(self) -> None:
         """Two of them, complete."""
@@ -1687,16 +1687,23 @@ class CompletionTests(CommandsTestCase):
     """``py2p completion``."""
 
     COMMANDS = (
+        "bench",
         "chat",
         "completion",
         "connect",
         "demo",
+        "doctor",
         "listen",
+        "members",
         "node",
         "peers",
+        "ping",
+        "reload",
         "send",
         "simulate",
         "status",
+        "ticket",
+        "top",
     )
 
     def script(self, shell: str) -> str:

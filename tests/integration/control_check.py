@@ -132,7 +132,9 @@ class PlaceTests(ControlCheckCase):
         self.assertEqual(stat.S_IMODE(os.stat(path.parent).st_mode), 0o700)
         ended = self.py2p("status", "--network=alerts", "--json", variables=variables)
         self.assertEqual(json.loads(ended.out)["address"], f"{HOST}:{port}")
-        ended = self.py2p(*health_check(), variables=variables)
+        *words, where = health_check()
+        self.assertEqual(where, "--control=/run/node/control.sock")
+        ended = self.py2p(*words, f"--control={path}", variables=variables)
         self.assertEqual(ended, (1, "", ""))  # it is alone
         ended = self.py2p("send", "--control", "--network=alerts", "x", variables=variables)
         self.assertEqual(ended.code, 0)

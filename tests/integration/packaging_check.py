@@ -51,14 +51,16 @@ SHIPPED = (
     "bench/README.md",
     "contrib/systemd/py2p.service",
     "docs/index.rst",
-    "examples/script.py",
+    "examples/chat.py",
+    "examples/alerting/crontab",
     "tests/__init__.py",
     "tests/core/vectors.json",
     "tests/integration/installed.py",
+    "tools/screenshot.py",
 )
 
 #: The folders of which every file is shipped in the source distribution.
-WHOLE = ("bench", "contrib", "docs", "examples", "py2p_twisted", "tests", "twisted")
+WHOLE = ("bench", "contrib", "docs", "examples", "py2p_twisted", "tests", "tools", "twisted")
 
 #: Prints the files of an installed distribution that are missing.
 _MISSING = """
@@ -90,7 +92,8 @@ print(*sorted(plugin.tapname for plugin in getPlugins(IServiceMaker)))
 def shipped_names(files: frozenset[str]) -> set[str]:
     """What of the tree belongs into a wheel."""
     wanted = {name for name in files if name.startswith("py2p_twisted/") and name.endswith(".py")}
-    return wanted | {"py2p_twisted/py.typed", PLUGIN}
+    assets = {name for name in files if name.startswith("py2p_twisted/web/assets/")}
+    return wanted | assets | {"py2p_twisted/py.typed", PLUGIN}
 
 
 def wheel_names(wheel: Path) -> set[str]:
@@ -315,6 +318,14 @@ class TypeTests(InstallTestCase):
         environment = fresh(RUNNING)
         self.install(environment, built().wheel)
         self.assertTrue((environment.packages / "py2p_twisted/py.typed").is_file())
+
+    def test_the_page_is_installed(self) -> None:
+        """The files of the status page are no Python, and lie beside what serves them."""
+        environment = fresh(RUNNING)
+        self.install(environment, built().wheel)
+        folder = environment.packages / "py2p_twisted/web/assets"
+        for name in ("index.html", "app.js", "app.css", "favicon.svg"):
+            self.assertTrue((folder / name).is_file(), name)
 
     def test_mypy_sees_the_types(self) -> None:
         """A program with a mistake is told of it by mypy, one without is not."""

@@ -1,5 +1,5 @@
 """
-What README.md, bench/README.md and docs/ have their readers type into a shell, typed.
+What README.md, those of bench/ and examples/, and docs/ have their readers type into a shell, typed.
 
 Each page is gone through once, from top to bottom, on real terminals; see `tests.docs` for how
 pages are written. What comes back has to be what the page shows.

@@ -61,6 +61,18 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.transport.writes, [b"abcdef"])
         self.assertEqual(self.outbox.size, 0)
 
+    def test_what_is_sent_is_counted(self) -> None:
+        """In small writes, in pieces of what is large, and in records."""
+        self.outbox.put([b"abc", b"de"])
+        self.outbox.flush()
+        self.assertEqual(self.outbox.sent, 5)
+        self.outbox.put([b"x" * (3 * TURN), b"y" * 10])
+        self.assertEqual(self.outbox.sent, 5)
+        self.outbox.flush()
+        self.clock.advance(0)
+        self.assertEqual(self.outbox.sent, 3 * TURN + 15)
+        self.assertEqual(self.outbox.sent, len(b"".join(self.transport.writes)))
+
     def test_a_full_transport_is_not_written_to(self) -> None:
         """A paused outbox holds what comes, in order, until there is room."""
         self.outbox.pauseProducing()
@@ -97,6 +109,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(
             [len(data) for data in self.transport.writes], [800, 400, 3000, 8, 1024, 8]
         )
+        self.assertEqual(outbox.sent, sum(sizes))
 
     def test_a_peer_that_never_reads_is_given_up(self) -> None:
         """A queue that is full costs the peer its link, once, and takes no more memory."""

@@ -1,0 +1,3 @@
+"""
+The status page of a node.
+"""

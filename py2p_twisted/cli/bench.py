@@ -50,6 +50,9 @@ TYPE: Final = int.from_bytes(b"p2pb")
 #: Messages beforehand. Source: `core.receipts.MISSES`.
 FIRST: Final = MISSES
 
+#: Seconds from one look to the next whether something has failed.
+LOOK_AGAIN: Final = 1.0
+
 #: Messages under way at most: a node takes 16 requests of one client.
 MOST_AT_ONCE: Final = 15
 
@@ -62,8 +65,8 @@ Every member's application is given these messages, and {FIRST} that come first 
 do not count. They have the type {TYPE}, so that it can leave them alone; in
 a network that is at work, use small numbers.
 
-The exit code is 3 when somebody has not said so in time. Ctrl-C ends it and
-prints what was measured.
+The exit code is 3 when somebody has not said so in time, or nobody is there
+who can. Ctrl-C ends it and prints what was measured.
 """
 
 EXAMPLES = """\
@@ -247,13 +250,15 @@ class Bench:
         self._asked = await control.find(
             self._reactor, options.control, options.network, options.timeout
         )
-        print(
-            "py2p bench: every member's application is given "
-            f"{many(options.count + FIRST, 'message')} of type {TYPE}",
-            file=sys.stderr,
-            flush=True,
-        )
         try:
+            # One that has stopped is not waited for as long as receipts may take.
+            await control.ask(self._asked, "status")
+            print(
+                "py2p bench: every member's application is given "
+                f"{many(options.count + FIRST, 'message')} of type {TYPE}",
+                file=sys.stderr,
+                flush=True,
+            )
             with Progress(self._reactor, self._progress):
                 first = await self._all([self._send() for _ in range(FIRST)])
                 measured.silent = set.intersection(*(set(one.missing) for one in first))
@@ -292,9 +297,12 @@ class Bench:
             problems.append(_told(failure.value))  # type: ignore[arg-type]
 
         for sent in range(options.count):
-            due = begun + sent / options.rate - self._reactor.seconds()
-            if due > 0:
-                await deferLater(self._reactor, due)
+            # A look now and then, so that what has failed is not told a thousand seconds later.
+            while not problems:
+                due = begun + sent / options.rate - self._reactor.seconds()
+                if due <= 0:
+                    break
+                await deferLater(self._reactor, min(due, LOOK_AGAIN))
             await places.acquire()
             if problems:
                 places.release()

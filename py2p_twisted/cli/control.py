@@ -199,11 +199,17 @@ class Through:
         Have it find out who is a member, so that it knows whom to wait for.
 
         :param timeout: seconds that this may take; `LOOK` at most.
+        :raises CommandFailed: the node does not answer.
         """
         assert self._asked is not None  # noqa: S101 - joined before
+        look = min(timeout, LOOK)
         try:
-            answer = await self._asked.ask("members", timeout=min(timeout, LOOK))
-        except ControlError:
+            answer = await self._asked.ask(
+                "members", patience=look + self._options.timeout, timeout=look
+            )
+        except ControlError as error:
+            if error.reason in ("no answer", "gone"):
+                raise CommandFailed(f"{printable(str(error))}; nothing was sent") from error
             return  # then it waits for its neighbours, and for whoever has given a receipt lately
         self._silent = answer["silent"]
 

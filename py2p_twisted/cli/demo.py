@@ -216,7 +216,8 @@ def _endpoint(options: argparse.Namespace) -> str:
 def _open(page: str) -> None:
     """Have the page opened, however long that takes: a browser may stay in the foreground."""
     subprocess.Popen(  # noqa: S603 - the address is our own
-        [sys.executable, "-E", "-m", "webbrowser", page],
+        # Isolated: else a webbrowser.py of the folder that one happens to be in would be run.
+        [sys.executable, "-I", "-m", "webbrowser", page],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ from py2p_twisted.core import flags
 from py2p_twisted.core.clock import ACCEPTED
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
-from py2p_twisted.core.ticket import Ticket, agree
+from py2p_twisted.core.ticket import Ticket, agree, fingerprints_of
 from py2p_twisted.daemon.options import BY_NAME, address, seconds, show_address
 from py2p_twisted.errors import BadArgument, MeshError, NetworkMismatch
 from py2p_twisted.net import MeshService
@@ -148,6 +148,7 @@ class Member:
             reactor,
             network,
             listen=(),
+            fingerprints=fingerprints_of(options.join or ()),
             **limits,
         )
         _let_go_of_name_servers(reactor)

@@ -20,8 +20,9 @@ from py2p_twisted.net.reports import printable
 DESCRIPTION = """\
 Ask the node that runs on this machine who is in its network: it has its
 neighbours ask theirs, and all answer. One line a member, with the beginning
-of its id, how many links away it is, the time there and back over these, how
-many neighbours it has, and its version of py2p_twisted.
+of its id, how many links away it is, the time there and back (the way that
+the question took, which need not be the shortest), how many neighbours it
+has, and its version of py2p_twisted.
 
 Nodes of py2p 0.6 cannot answer; they are listed because somebody is linked to
 them. "no answer": named as a neighbour, has not answered.
@@ -85,12 +86,12 @@ async def survey(asked: ControlClient, timeout: float) -> dict[str, Any]:
     """
     Ask a node who is in its network.
 
-    :param timeout: seconds after which it says who has answered.
+    :param timeout: seconds that all of it may take.
     :raises CommandFailed: it cannot.
     """
-    # The node says when it is over; the rest is for one that has stopped.
-    most = min(timeout, LONGEST)
-    return await control.ask(asked, "members", patience=most + timeout, timeout=most)
+    # A little earlier the node says who has answered; one that has stopped says nothing.
+    most = min(timeout - min(1.0, timeout / 4), LONGEST)
+    return await control.ask(asked, "members", patience=timeout, timeout=most)
 
 
 def as_table(answer: Mapping[str, Any]) -> list[str]:

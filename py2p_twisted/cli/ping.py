@@ -17,14 +17,14 @@ from py2p_twisted.cli import control
 from py2p_twisted.cli.member import typed
 from py2p_twisted.cli.members import ID, milliseconds, survey
 from py2p_twisted.cli.running import run as run_reactor
-from py2p_twisted.core.survey import SPACING
+from py2p_twisted.core.survey import MOST_ROWS, SPACING
 from py2p_twisted.daemon.options import number, seconds
 from py2p_twisted.net.reports import printable
 
 DESCRIPTION = """\
 Have the node that runs on this machine measure the time to each member of its
-network and back, and how many links away it is: the way that its neighbours
-pass the question on, which is not always the shortest.
+network and back: the way that its neighbours pass the question on, which is
+not always the shortest. "hops": how many links away it is, by the shortest.
 
 Ends with exit code 0 when each ID that was named has answered at least once
 (without any: when somebody has), and else with 1. Ctrl-C ends it earlier; what
@@ -40,6 +40,9 @@ examples:
 
 #: Rounds, unless another number is given.
 COUNT: Final = 4
+
+#: Members that are followed: as many as answer a survey. Others can invent more each time.
+MOST: Final = MOST_ROWS
 
 
 def add_to(commands: Any) -> None:
@@ -122,7 +125,11 @@ async def _ping(reactor: Any, options: argparse.Namespace, tally: Tally) -> None
 
 
 class _Target:
-    """A member, or the beginning of an id of which nothing is known."""
+    """
+    A member, or the beginning of an id of which nothing is known.
+
+    :ivar times: how many were measured, of which there is the ``total``, the least and the most.
+    """
 
     def __init__(self, ident: str) -> None:
         self.ident = ident
@@ -130,7 +137,17 @@ class _Target:
         self.hops: int | None = None
         self.sent = 0
         self.answered = 0
-        self.times: list[float] = []
+        self.times = 0
+        self.total = 0.0
+        self.least: float | None = None
+        self.most: float | None = None
+
+    def measured(self, rtt: float) -> None:
+        """It has answered; all of the times are not kept, as this may go on for days."""
+        self.times += 1
+        self.total += rtt
+        self.least = rtt if self.least is None else min(self.least, rtt)
+        self.most = rtt if self.most is None else max(self.most, rtt)
 
 
 class Tally:
@@ -167,6 +184,8 @@ class Tally:
             ident = str(member["id"])
             if not member["hops"] or not self._is_wanted(ident):
                 continue
+            if len(self._targets) >= MOST and ident not in self._targets:
+                continue
             target = self._targets.setdefault(ident, _Target(ident))
             target.address, target.hops = member["address"], member["hops"]
             rtts[ident] = member["rtt"]
@@ -179,7 +198,7 @@ class Tally:
             rtt = rtts.get(target.ident)
             target.answered += here
             if rtt is not None:
-                target.times.append(rtt)
+                target.measured(rtt)
             rows.append(
                 {
                     "round": self.rounds,
@@ -206,9 +225,9 @@ class Tally:
                     "hops": target.hops,
                     "sent": target.sent,
                     "answered": target.answered,
-                    "min": min(target.times, default=None),
-                    "avg": sum(target.times) / len(target.times) if target.times else None,
-                    "max": max(target.times, default=None),
+                    "min": target.least,
+                    "avg": target.total / target.times if target.times else None,
+                    "max": target.most,
                 }
                 for target in (*self._targets.values(), *self._unknown.values())
             ],

@@ -28,7 +28,8 @@ from py2p_twisted.net.reports import printable
 DESCRIPTION = """\
 Print a ticket: one word that names a network, how it is encrypted, and nodes to
 join through. Whoever gets it joins with --join=TICKET and needs nothing else. It
-is no password: it says nothing that a member does not tell every stranger.
+is no password: but for the network's name it says what any member tells whoever
+connects to it.
 
 The node that runs on this machine is asked for it; it names itself and some of its
 neighbours. With --join the ticket is made of what is given, and nobody is asked.
@@ -134,7 +135,7 @@ def _show(fields: Mapping[str, Any], options: argparse.Namespace) -> int:
     for number, one in enumerate(fields["addresses"]):
         print(f"{'' if number else 'join:':<12} {printable(one)}")
     if fields["fingerprint"] is not None:
-        print(f"certificate: {fields['fingerprint']} (SHA-256, not verified)")
+        print(f"certificate: {fields['fingerprint']} (SHA-256, of the node at the first address)")
     return 0
 
 

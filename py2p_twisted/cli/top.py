@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from py2p_twisted.cli import control
 from py2p_twisted.cli.chat import terminal_restored
@@ -41,6 +42,10 @@ On a terminal the table is drawn in place. Keys: i, o, f, d, r, w, s, n sort it 
 bytes in, bytes out, frames, duplicates, round trip, waiting bytes, age, id; q
 leaves. Elsewhere it is printed again and again, or with --json as one object a
 line.
+
+When the node does not answer it says so, on standard error or with --json in
+place of the object, and looks again. Ends with exit code 1 if no look of
+--count has succeeded.
 """
 
 EXAMPLES = """\
@@ -135,16 +140,15 @@ def run(options: argparse.Namespace) -> int:
     """
     Show it.
 
-    :return: 0 when it is enough.
+    :return: 0 when it is enough; 1 if there was nothing to show.
     """
     drawn = not options.json and can_redraw(sys.stdout, os.environ)
     with keys_unbuffered(drawn) as keys:
 
-        def work(reactor: Any) -> Coroutine[Deferred[Any], Any, None]:
+        def work(reactor: Any) -> Coroutine[Deferred[Any], Any, bool]:
             return Top(reactor, options, drawn=drawn, keys=keys).run()
 
-        run_reactor(work)
-    return 0
+        return 0 if run_reactor(work) else 1
 
 
 @contextmanager
@@ -194,16 +198,20 @@ class Top:
         self._screen: Screen | None = None
         self._keys = None if keys is None else Reader(reactor, keys)
         self._latest: tuple[Mapping[str, Any], list[Rates]] | None = None
-        self._tick: Deferred[None] | None = None
-        self._quit = False
+        self._looking: Deferred[None] | None = None
+        self._answered = self._quit = False
         self._first = True
         if drawn:
             self._screen = Screen(
                 sys.stdout, lambda: size_of(sys.stdout), colour=wants_colour(os.environ)
             )
 
-    async def run(self) -> None:
-        """Look, and show, until it is enough."""
+    async def run(self) -> bool:
+        """
+        Look, and show, until it is enough.
+
+        :return: whether there was anything to show, or somebody did not want to wait for that.
+        """
         options = self._options
         reading: Deferred[Any] | None = None
         try:
@@ -213,16 +221,11 @@ class Top:
             if self._keys is not None:
                 reading = Deferred.fromCoroutine(self._read_keys(self._keys))
                 reading.addErrback(lambda _: None)
-            await self._look()  # rates begin with the second
-            while True:
-                await self._pause()
-                if self._quit:
-                    return
-                self._show(await self._look())
-                if self._left is not None:
-                    self._left -= 1
-                    if not self._left:
-                        return
+            self._looking = Deferred.fromCoroutine(self._look_on())
+            await self._looking
+        except CancelledError:
+            if not self._quit:
+                raise
         finally:
             if reading is not None:
                 reading.cancel()
@@ -230,6 +233,17 @@ class Top:
                 self._screen.close()
             if self._asked is not None:
                 self._asked.close()
+        return self._answered or self._quit
+
+    async def _look_on(self) -> None:
+        await self._look()  # rates begin with the second
+        while self._left != 0:
+            await deferLater(self._reactor, INTERVAL)
+            problem = await self._look()
+            self._answered |= not problem
+            self._show(problem)
+            if self._left is not None:
+                self._left -= 1
 
     async def _look(self) -> str:
         """
@@ -256,27 +270,13 @@ class Top:
         self._before_at = now
         return ""
 
-    async def _pause(self) -> None:
-        """Until the next look, or until a key wants it all to end."""
-        tick = self._tick = Deferred()
-        timer = self._reactor.callLater(INTERVAL, self._go_on)
-        try:
-            await tick
-        finally:
-            self._tick = None
-            if timer.active():
-                timer.cancel()
-
-    def _go_on(self) -> None:
-        if self._tick is not None and not self._tick.called:
-            self._tick.callback(None)
-
     async def _read_keys(self, keys: Reader) -> None:
         while data := await keys.next():
             for key in data.decode("latin-1").lower():
                 if key == "q":
                     self._quit = True
-                    self._go_on()
+                    if self._looking is not None:
+                        self._looking.cancel()
                     return
                 if key in _BY_KEY:
                     self._sort = _BY_KEY[key]
@@ -290,6 +290,9 @@ class Top:
             print(json.dumps({"time": time.time(), **said}), flush=True)
             return
         lines = [[(problem, "bad")]] if problem else as_lines(status, rows, self._sort)
+        if self._screen is None and problem:
+            print(f"py2p top: {problem}", file=sys.stderr, flush=True)
+            return
         if self._screen is None:
             text = "\n".join("".join(text for text, _ in line) for line in lines)
             print(text if self._first else f"\n{text}", flush=True)

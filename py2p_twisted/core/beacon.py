@@ -107,7 +107,8 @@ def read(data: bytes, tag: str) -> Beacon:
     if type(port) is not int or not 0 <= port < 65536:
         raise BadBeacon("no port")
     host = said.get("host")
-    if host is not None and read_address((host, port or 1)) is None:
+    # A scope is a name of the reader's own interfaces: nobody else has a say in that.
+    if host is not None and (read_address((host, port or 1)) is None or "%" in host):
         raise BadBeacon("no host")
     return Beacon(ident.encode("ascii"), port, host)
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Protocol
 
@@ -63,6 +63,12 @@ _VISITED: Final = b"visited" + bytes(MAX_ID)
 REFUSED_PORTS: Final = frozenset({25})
 #: A node without any peer tries one address this often.
 ISOLATED_INTERVAL: Final = 2.0
+#: Addresses that lead to this node, which are never dialled. A liar can send what we say back to us
+#: from any number of ports.
+MOST_OWN: Final = 256
+#: How long an address that has led to this very node is left alone. Behind one address there may be
+#: several nodes in turn: a load balancer, a service of Kubernetes.
+LED_HERE: Final = 900.0
 #: The node that had dialled has the head start in dialling again, so that the two seldom
 #: cross.
 ACCEPTOR_HANDICAP: Final = 1.0
@@ -136,6 +142,8 @@ class Dialer:
         self._book: dict[Address, _Entry] = {}
         self._under_way: dict[int, _Entry] = {}
         self._ours: set[Address] = set()
+        #: Those of them that are so for a while, and whether they are wanted then.
+        self._led_here: dict[Address, bool] = {}
         self._live_on_loopback = False
         self._hosts: dict[str, float] = {}
         self._serial = 0
@@ -175,13 +183,31 @@ class Dialer:
         return wanted or (entry is not None and (entry.pinned or bool(entry.tokens)))
 
     def add_own(self, address: Address) -> None:
-        """An address leads to this very node: it is never dialled."""
-        self._ours.add(address)
+        """An address leads to this very node: it is never dialled, unless there are too many."""
+        if len(self._ours) < MOST_OWN:
+            self._ours.add(address)
         entry = self._book.pop(address, None)
         if entry is not None and entry.dial is not None:
             self._under_way.pop(entry.dial.serial, None)
         if _is_loopback(address[0]):
             self._live_on_loopback = True
+
+    def led_here(self, address: Address, now: float) -> None:
+        """An address has led to this very node: for `LED_HERE` seconds it is not dialled."""
+        if address in self._ours:
+            return
+        wanted = address in self._book and self._book[address].pinned
+        self.add_own(address)
+        if address in self._ours:
+            self._led_here[address] = wanted
+            again = now + LED_HERE
+            self._timers.at(again, partial(self._may_lead_elsewhere, address, again))
+
+    def _may_lead_elsewhere(self, address: Address, now: float) -> None:
+        wanted = self._led_here.pop(address, False)
+        self._ours.discard(address)
+        if wanted and not self._stopped:
+            self.pin(address, now)
 
     def _entry(self, address: Address, source: bytes) -> _Entry:
         entry = self._book.get(address)
@@ -276,6 +302,8 @@ class Dialer:
     def pin(self, address: Address, now: float) -> None:
         """Keep connected to an address for ever, from now on: a bootstrap address."""
         if address in self._ours:
+            if address in self._led_here:
+                self._led_here[address] = True
             return
         entry = self._entry(address, b"")
         entry.pinned = True
@@ -286,6 +314,8 @@ class Dialer:
 
     def unpin(self, address: Address) -> None:
         """An address is one among others again. A connection to it stays."""
+        if address in self._led_here:
+            self._led_here[address] = False
         entry = self._book.get(address)
         if entry is not None and entry.pinned:
             entry.pinned = entry.lost = False

@@ -389,7 +389,7 @@ class Node:
     def _led_here(self, address: Address) -> None:
         # A name may be that of others as well; which address it was the driver knows.
         if not is_name(address[0]):
-            self.dialer.add_own(address)
+            self.dialer.led_here(address, self.now)
 
     def _left(self, link: Connection, error: MeshError) -> None:
         """A peer has left the routing table."""

@@ -10,7 +10,7 @@ All that it takes to join a network, as one word.
 
 A ticket names a network, how its links are encrypted, and nodes to join through. There may be more
 in it: records of a type and a length, of which a reader skips those that it need not know. One is
-the fingerprint of a certificate. The checksum finds a mistake in copying, four billion times out of
+the fingerprint of a certificate, that of the node at the first address. The checksum finds a mistake in copying, four billion times out of
 one; it proves nothing about who has made a ticket. Nor is a ticket a password: what it says, anybody
 says who has seen it.
 
@@ -19,7 +19,7 @@ Source: docs/protocol/discovery.rst, "Tickets".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -68,7 +68,8 @@ class Ticket:
 
     :ivar network: the network, with its encryption.
     :ivar addresses: nodes to join through, the best first.
-    :ivar fingerprint: SHA-256 of a certificate; nobody compares it yet.
+    :ivar fingerprint: SHA-256 of the certificate of the node at the first of them, which whoever
+        dials it insists on; ``None``: anybody is accepted there.
     """
 
     network: Network
@@ -77,6 +78,11 @@ class Ticket:
 
     def __str__(self) -> str:
         return write(self)
+
+    @property
+    def fingerprints(self) -> dict[Address, bytes]:
+        """The fingerprint, by the address that it belongs to."""
+        return {} if self.fingerprint is None else {self.addresses[0]: self.fingerprint}
 
 
 def is_ticket(text: str) -> bool:
@@ -146,7 +152,7 @@ def read(text: str) -> Ticket:
     try:
         ticket = _read_body(_Bytes(body[1:]))
         write(ticket)
-    except (BadArgument, ValueError, IndexError) as error:
+    except (BadArgument, ValueError) as error:
         raise BadArgument(f"this ticket makes no sense: {error}") from None
     return ticket
 
@@ -173,7 +179,10 @@ class _Bytes:
 
 
 def _read_body(data: _Bytes) -> Ticket:
-    encryption = _ENCRYPTIONS[data.number()]
+    number = data.number()
+    if number >= len(_ENCRYPTIONS):
+        raise ValueError("it has an encryption of an unknown kind")
+    encryption = _ENCRYPTIONS[number]
     name = data.take(data.number(2)).decode("utf-8")
     addresses = tuple(_read_address(data) for _ in range(data.number()))
     fingerprint = None
@@ -250,6 +259,21 @@ def agree(tickets: Sequence[Ticket]) -> Network | None:
     return networks[0] if networks else None
 
 
+def fingerprints_of(peers: Iterable[object]) -> dict[Address, bytes]:
+    """
+    Which certificates tickets insist on, by address.
+
+    :param peers: tickets, also as text; what else there is says nothing.
+    :raises BadArgument: a text is meant to be a ticket, and is none.
+    """
+    found: dict[Address, bytes] = {}
+    for peer in peers:
+        one = read(peer) if isinstance(peer, str) and is_ticket(peer) else peer
+        if isinstance(one, Ticket):
+            found |= one.fingerprints
+    return found
+
+
 def mismatch(of_ticket: Network | None, wanted: Network | None) -> str:
     """One sentence about a ticket that does not fit what somebody has said besides."""
     shown = [describe(one) if one is not None else "none" for one in (of_ticket, wanted)]
@@ -267,6 +291,7 @@ __all__ = [
     "Ticket",
     "agree",
     "describe",
+    "fingerprints_of",
     "is_ticket",
     "mismatch",
     "read",

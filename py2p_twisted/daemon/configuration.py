@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from py2p_twisted.core.network import PLAINTEXT, SSL, Address, Network
-from py2p_twisted.core.ticket import Ticket, agree, mismatch
+from py2p_twisted.core.ticket import Ticket, agree, fingerprints_of, mismatch
 from py2p_twisted.daemon.options import (
     BY_NAME,
     NAMED_SETTINGS,
@@ -66,12 +66,15 @@ class Configuration(Mapping[str, Any]):
         settings: Mapping[str, Setting],
         limit_sources: Mapping[str, str],
         given: Mapping[str, Any] | None = None,
+        fingerprints: Mapping[Address, bytes] | None = None,
     ) -> None:
         """
         :param limit_sources: where each limit that is not at its default was set.
         :param given: what `configure` was given, to be read `again`.
+        :param fingerprints: which certificates tickets insist on, by address.
         """
         self.settings = dict(settings)
+        self.fingerprints = dict(fingerprints or {})
         self._limit_sources = dict(limit_sources)
         self._given = dict(given or {})
         if "config" in self._given:
@@ -91,7 +94,9 @@ class Configuration(Mapping[str, Any]):
         changed = {
             name: Setting(value, self.settings[name].source) for name, value in values.items()
         }
-        return Configuration({**self.settings, **changed}, self._limit_sources, self._given)
+        return Configuration(
+            {**self.settings, **changed}, self._limit_sources, self._given, self.fingerprints
+        )
 
     def __getitem__(self, name: str) -> Any:
         return self.settings[name].value
@@ -176,8 +181,9 @@ def configure(given: Mapping[str, Any]) -> Configuration:
             sources |= dict.fromkeys(dict(value), COMMAND_LINE)
             value = tuple({**dict(settings[name].value), **dict(value)}.items())
         settings[name] = Setting(value, COMMAND_LINE)
+    fingerprints = fingerprints_of(settings["join"].value)
     _use_tickets(settings)
-    return Configuration(settings, sources, given)
+    return Configuration(settings, sources, given, fingerprints)
 
 
 def _use_tickets(settings: dict[str, Setting]) -> None:

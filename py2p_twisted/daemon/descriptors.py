@@ -44,8 +44,8 @@ _OF_THE_PAGE: Final = 64
 _OF_A_PROGRAM: Final = 6
 
 
-def _most() -> int:
-    return _OF_SELECT if "twisted.internet.selectreactor" in sys.modules else MOST
+def _by_select() -> bool:
+    return "twisted.internet.selectreactor" in sys.modules
 
 
 def raise_limit() -> None:
@@ -54,7 +54,9 @@ def raise_limit() -> None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    most = _most() if hard == unlimited else min(hard, _most())
+    most = _OF_SELECT if _by_select() else MOST
+    if hard != unlimited:
+        most = min(hard, most)
     if soft != unlimited and soft < most:
         # macOS has one more limit, which it does not tell; then it stays as it is.
         with suppress(OSError, ValueError):
@@ -66,7 +68,9 @@ def limit() -> int | None:
     if resource is None:
         return None
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else min(soft, _most())
+    if _by_select():
+        return _OF_SELECT if soft == resource.RLIM_INFINITY else min(soft, _OF_SELECT)
+    return None if soft == resource.RLIM_INFINITY else int(soft)
 
 
 def in_use() -> int | None:

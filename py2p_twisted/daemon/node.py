@@ -82,6 +82,7 @@ class NodeService(MeshService):
             configuration.network,
             listen=configuration["listen"],
             peers=configuration["join"],
+            fingerprints=configuration.fingerprints,
             advertise=configuration["advertise"],
             state_dir=configuration["state-dir"],
             discover=Discovery(configuration["interface"]) if configuration["discover"] else False,

@@ -158,7 +158,8 @@ def _compare(
     before, after = ({**defaults, **dict(one["limit"])} for one in (ours, fresh))
     for name in defaults:
         if before[name] != after[name]:
-            change = Change(f"limit {name}", f"{before[name]:g}", f"{after[name]:g}")
+            shown = (str(one[name]).removesuffix(".0") for one in (before, after))
+            change = Change(f"limit {name}", *shown)
             (changed if name in LIVE else waiting).append(change)
     return tuple(changed), tuple(waiting)
 
@@ -181,6 +182,8 @@ def _apply(node: NodeService, fresh: Configuration) -> None:
     settings = Settings.from_options(fresh.limits)
     for name in LIVE:
         node.factory.settings.change(name, getattr(settings, name))
+    if "join" in values:
+        node.configuration.fingerprints = node.fingerprints = fresh.fingerprints
     node.set_join(ours["join"], node.configuration["join"])
     node.set_debug_level(fresh["debug-level"])
     logs.LEVEL.set(fresh["log-level"])

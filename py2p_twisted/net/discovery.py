@@ -22,6 +22,7 @@ Source: docs/protocol/discovery.rst.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -42,7 +43,7 @@ from py2p_twisted.core import beacon
 from py2p_twisted.core.beacon import BadBeacon, Beacon, Bucket, NotOurs
 from py2p_twisted.core.network import Address, address_text
 from py2p_twisted.errors import BadArgument
-from py2p_twisted.net.interfaces import Interface, interfaces, leading_outside
+from py2p_twisted.net.interfaces import Interface, can_look, interfaces, leading_outside
 from py2p_twisted.net.reports import Reports, printable
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class _Place:
     address: str
 
     def __str__(self) -> str:
-        return f"{self.interface.name} ({_FAMILIES[self.family]})"
+        return f"{printable(self.interface.name)} ({_FAMILIES[self.family]})"
 
     @property
     def group(self) -> str:
@@ -202,6 +203,8 @@ class Discovery:
     def _scan(self) -> None:
         """See which interfaces there are now."""
         self._rescan = self._mesh.factory.reactor.callLater(RESCAN, self._scan)
+        if not can_look():
+            return  # what is used so far may well be there
         places = self._places()
         for place in [one for one in self._channels if one not in places]:
             self._channels.pop(place).close()
@@ -312,10 +315,10 @@ class Discovery:
                 return Beacon(mesh.id, port)
             if place.interface.has(host) and (":" in host) == (place.family == socket.AF_INET6):
                 same = _same(host, place.address)
-                return Beacon(mesh.id, port, None if same else host)
+                return Beacon(mesh.id, port, None if same else host.partition("%")[0])
         host, port = mesh.address
         if port and not mesh.listening and host.isascii():
-            return Beacon(mesh.id, port, host)
+            return Beacon(mesh.id, port, host.partition("%")[0])
         return Beacon(mesh.id, 0)
 
     # --- hearing --------------------------------------------------------------------------
@@ -348,9 +351,10 @@ class Discovery:
             return
         except BadBeacon as error:
             count["bad"] += 1
+            # Of all of them one a minute: a datagram can say that it is from anywhere.
             self._reports.say(
-                LogLevel.info, "bad beacon", host, "a bad beacon from {where}: {error}",
-                host=host, event="discovery", where=host, error=str(error),
+                LogLevel.info, "bad beacon", "", "a bad beacon from {where}: {error}",
+                event="discovery", where=host, error=str(error),
             )  # fmt: skip
             return
         if said.ident == self._mesh.id:
@@ -386,11 +390,10 @@ class Discovery:
         return new
 
     def _address(self, said: Beacon, host: str, place: _Place) -> Address:
-        if said.host is not None:
-            return said.host, said.port
-        if place.family == socket.AF_INET6:
+        host = said.host or host.partition("%")[0]
+        if place.family == socket.AF_INET6 and _is_link_local(host):
             # It says nothing without the interface, and nothing to any other machine.
-            host = f"{host.partition('%')[0]}%{place.interface.name}"
+            host = f"{host}%{place.interface.name}"
         return host, said.port
 
     def _suggest(self, said: Beacon, address: Address, now: float) -> None:
@@ -472,6 +475,10 @@ class _Channel(DatagramProtocol):
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening if port is not None else lambda: None)
 
+    def stopProtocol(self) -> None:
+        """The socket is closed, by whomever: it is opened anew when interfaces are looked at."""
+        self._port = None
+
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Somebody has sent something."""
         self._discovery.heard(datagram, str(addr[0]), self.place)
@@ -493,7 +500,7 @@ def _join(handle: socket.socket, place: _Place) -> None:
         # Else Linux gives a socket what comes to the group at other interfaces, too. Before 5.7
         # that takes a privilege; without it, several interfaces may be taken for one another.
         with suppress(PermissionError):
-            device = place.interface.name.encode() + b"\0"
+            device = os.fsencode(place.interface.name) + b"\0"
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
     group = socket.inet_pton(socket.AF_INET6, GROUP_6)
     handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
@@ -523,7 +530,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_link_local(host: str) -> bool:
-    return ip_address(host.partition("%")[0]).is_link_local
+    with suppress(ValueError):
+        one = ip_address(host.partition("%")[0])
+        return one.version == 6 and one.is_link_local
+    return False
 
 
 def _same(one: str, other: str) -> bool:

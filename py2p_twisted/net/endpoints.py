@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -49,13 +50,16 @@ from zope.interface import implementer
 
 from py2p_twisted.core.network import Address
 from py2p_twisted.errors import SelfConnection
-from py2p_twisted.net.tls import Credentials, Renewable
+from py2p_twisted.net.tls import Credentials, Expecting, Renewable
 
 #: Connections that the kernel holds for us until we accept them.
 BACKLOG = 128
 
 #: Addresses of one name that are used: as many as one source may have in the address book.
 MOST_ADDRESSES = 64
+
+#: The same of a name that only others have named, who may have put strangers' addresses behind it.
+MOST_OF_OTHERS = 4
 
 
 class Names:
@@ -69,11 +73,22 @@ class Names:
         """Whether an address leads to this very node, so that it is not to be dialled."""
         return False
 
+    def is_wanted(self, name: Address) -> bool:
+        """Whether a person has given a name, so that it may lead anywhere."""
+        return True
+
+    def acceptable(self, address: Address) -> bool:
+        """Whether a name that others have given may lead to an address."""
+        return True
+
     def found(self, name: Address, addresses: Sequence[Address]) -> None:
         """A name has been resolved: it has these addresses, our own ones left out."""
 
     def order(self, addresses: list[IAddress]) -> None:
-        """Put addresses into the order in which they are tried; by default a random one."""
+        """
+        Put addresses, our own ones among them, into the order in which they are tried; by default a
+        random one.
+        """
         random.shuffle(addresses)
 
 
@@ -83,17 +98,22 @@ def client_endpoint(
     credentials: Credentials | None,
     timeout: float,
     names: Names | None = None,
+    fingerprint: bytes | None = None,
 ) -> IStreamClientEndpoint:
     """
     The endpoint behind an address that a person typed or a peer announced.
 
     :param timeout: seconds for the transport to be connected.
     :param names: who is asked, and told, about the addresses of a name.
+    :param fingerprint: over TLS, SHA-256 of the only certificate that is accepted there.
     """
     host, port = address
+    context: Any = None
+    if credentials is not None:
+        context = credentials.client() if fingerprint is None else Expecting(fingerprint)
     if isIPAddress(host):
-        if credentials is not None:
-            return SSL4ClientEndpoint(reactor, host, port, credentials.client(), timeout=timeout)
+        if context is not None:
+            return SSL4ClientEndpoint(reactor, host, port, context, timeout=timeout)
         return TCP4ClientEndpoint(reactor, host, port, timeout=timeout)
     plain: IStreamClientEndpoint
     if isIPv6Address(host):
@@ -102,7 +122,7 @@ def client_endpoint(
         plain = _NameEndpoint(reactor, address, timeout, names or Names())
     else:
         plain = HostnameEndpoint(reactor, host, port, timeout=timeout)
-    return plain if credentials is None else wrapClientTLS(credentials.client(), plain)
+    return plain if context is None else wrapClientTLS(context, plain)
 
 
 @implementer(IStreamClientEndpoint)
@@ -118,7 +138,11 @@ class _NameEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
-        return connecting.addErrback(self._why_not)
+        return connecting.addBoth(self._done).addErrback(self._why_not)
+
+    def _done(self, result: IProtocol | Failure) -> IProtocol | Failure:
+        self._resolver.over = True
+        return result
 
     def _why_not(self, failure: Failure) -> Deferred[IProtocol]:
         return fail(SelfConnection() if self._resolver.ours_alone else failure)
@@ -142,10 +166,12 @@ class _OthersOnly:
     Resolves a name, and leaves out our own addresses.
 
     :ivar ours_alone: whether nothing was left.
+    :ivar over: whether nobody waits for the addresses any more: a resolver cannot be stopped, and
+        the node that has asked may be no more.
     """
 
     def __init__(self, resolver: IHostnameResolver, name: Address, names: Names) -> None:
-        self.ours_alone = False
+        self.ours_alone = self.over = False
         self._resolver = resolver
         self._name = name
         self._names = names
@@ -167,12 +193,19 @@ class _OthersOnly:
         )
 
     def _sort(self, addresses: list[IAddress]) -> list[IAddress]:
-        places = {_place(one): one for one in addresses if isinstance(one, _DIALLED)}
-        others = {place: one for place, one in places.items() if not self._names.is_ours(place)}
-        self.ours_alone = bool(places) and not others
-        left: list[IAddress] = list(others.values())
-        self._names.order(left)
-        del left[MOST_ADDRESSES:]
+        if self.over:
+            return []
+        known: list[IAddress] = list(
+            {_place(one): one for one in addresses if isinstance(one, _DIALLED)}.values()
+        )
+        self._names.order(known)
+        # To ask whose one is has its price, and a stranger's name may have thousands.
+        others = (one for one in known if not self._names.is_ours(_place(one)))
+        left = list(islice(others, MOST_ADDRESSES))
+        self.ours_alone = bool(known) and not left
+        if not self._names.is_wanted(self._name):
+            usable = (one for one in left if self._names.acceptable(_place(one)))
+            left = list(islice(usable, MOST_OF_OTHERS))
         if left:
             self._names.found(self._name, [_place(one) for one in left])
         return left

@@ -640,7 +640,7 @@ class MeshFactory(Factory):
         """An address that a name has led to is one of this node: the next time it is left out."""
         peer: Any = protocol.transport.getPeer() if protocol.transport is not None else None
         if hasattr(peer, "host") and hasattr(peer, "port"):
-            self.node.dialer.add_own((peer.host, peer.port))
+            self.node.dialer.led_here((peer.host, peer.port), self.now())
 
     def _refused(self, link: Connection, error: MeshError) -> None:
         """A connection ended before it had joined: somebody should know why."""

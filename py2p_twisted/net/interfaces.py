@@ -8,6 +8,7 @@ taken for an interface: the one that packets to the local network would leave fr
 from __future__ import annotations
 
 import ctypes
+import errno
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -60,6 +61,18 @@ def interfaces() -> list[Interface]:
             for family, address in _outward()
             if family == socket.AF_INET
         ]
+
+
+def can_look() -> bool:
+    """
+    Whether the system can be asked for interfaces, which takes a file to open: without one they all
+    seem to be gone.
+    """
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    except OSError as error:
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    return True
 
 
 def leading_outside(all_of_them: Sequence[Interface]) -> list[Interface]:
@@ -165,4 +178,4 @@ def _index(name: str) -> int:
 
 Look = Callable[[], Iterable[Interface]]
 
-__all__ = ["Interface", "Look", "interfaces", "leading_outside", "source_towards"]
+__all__ = ["Interface", "Look", "can_look", "interfaces", "leading_outside", "source_towards"]

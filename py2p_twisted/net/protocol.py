@@ -265,6 +265,11 @@ class MeshProtocol(Protocol):
             text = _openssl_text(error)
             if "wrong version number" in text or "unexpected eof" in text:
                 text += "; the peer may not speak TLS at all"
+            elif "certificate verify failed" in text:
+                text += (
+                    "; if it was dialled by a ticket, another node answers there, or that one has "
+                    "another certificate now: get a new ticket"
+                )
             return TransportFailed(f"TLS failed: {text}")
         return TransportFailed(f"the connection failed: {error}")
 

@@ -23,7 +23,7 @@ import os
 import socket
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv6Address
 from math import ceil
 from typing import Any, Final, Literal, cast, overload
@@ -56,7 +56,7 @@ from py2p_twisted.net.interfaces import interfaces, leading_outside
 from py2p_twisted.net.reports import LogLevel, Reports
 from py2p_twisted.net.state import FIRST_SAVE, SAVE_INTERVAL, NodeState
 from py2p_twisted.net.status import Status, status_of
-from py2p_twisted.net.tls import Credentials, credentials_for
+from py2p_twisted.net.tls import Credentials, SelfMade, credentials_for
 
 _log = Logger(namespace="py2p_twisted.service")
 
@@ -156,6 +156,7 @@ class MeshService(Service, Application):
         application: Application | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         discover: bool | Discovery = False,
+        fingerprints: Mapping[Address, bytes] | None = None,
         **options: Any,
     ) -> None:
         """
@@ -175,6 +176,8 @@ class MeshService(Service, Application):
             it keeps its id, knows its peers, and is given nothing twice. One node has it for itself.
         :param discover: whether to look for nodes of this network in the local network, and be
             found; a `Discovery` says at which interfaces. See :doc:`/howto/discovery`.
+        :param fingerprints: with TLS, SHA-256 of the only certificate that is accepted at an
+            address, in addition to what tickets say.
         :param options: limits, see `Settings`; ``now``, ``wall`` and ``rng`` for tests.
         :raises BadArgument: an argument is unusable, or a ticket is for another network.
         :raises ImportError: TLS is wanted and its libraries are missing.
@@ -182,8 +185,13 @@ class MeshService(Service, Application):
         self._reactor = reactor
         if isinstance(network, str):
             network = Network(network)
+        peers = list(peers)
         self.network, self._peers = join_through(network, peers)
+        self.fingerprints = ticket.fingerprints_of(peers) | dict(fingerprints or {})
         self._credentials = credentials or credentials_for(self.network)
+        listen = list(listen)
+        #: Whether whoever dials us is shown our own certificate, whichever address is dialled.
+        self._own_shown = all(isinstance(one, str) and not one.startswith("ssl:") for one in listen)
         self._listen = [
             server_from_description(reactor, item, self._credentials)
             if isinstance(item, str)
@@ -205,7 +213,12 @@ class MeshService(Service, Application):
             endpoint_for
             or (
                 lambda address, timeout: client_endpoint(
-                    reactor, address, self._credentials, timeout, self.names
+                    reactor,
+                    address,
+                    self._credentials,
+                    timeout,
+                    self.names,
+                    self.fingerprints.get(address),
                 )
             ),
             application=application or self,
@@ -283,6 +296,8 @@ class MeshService(Service, Application):
             except StateUnusable:
                 self._start_failure = Failure()
                 return fail(self._start_failure)
+            if isinstance(self._credentials, SelfMade):
+                self.state.keep_certificate(self._credentials)
         started: Deferred[MeshService] = Deferred()
         self._starting.append(started)
         if len(self._starting) == 1:
@@ -312,10 +327,13 @@ class MeshService(Service, Application):
     def _listening(self, results: list[tuple[bool, Any]]) -> MeshService:
         self.ports = [result for success, result in results if success]
         for success, result in results:
-            if not success:
+            if self._closed or not success:
                 for port in self.ports:
                     port.stopListening()
-                result.raiseException()
+                if not success:
+                    result.raiseException()
+        if self._closed:
+            raise MeshClosed("this service was stopped before it listened")
         address = self._own_address()
         if self.state is not None:
             self.factory.start(self.state.identity, address)
@@ -447,6 +465,8 @@ class MeshService(Service, Application):
         """
         All that it takes to join this network, for another node's ``peers``.
 
+        With TLS and a state directory it names the node's certificate, which is kept there.
+
         :param others: how many neighbours' addresses it names besides the node's own, for when
             this node is gone.
         :raises BadArgument: nobody can dial this node, and it has no neighbours that one could.
@@ -461,7 +481,10 @@ class MeshService(Service, Application):
         addresses = dict.fromkeys([*own, *sorted(usable)[:others]])
         if not addresses:
             raise BadArgument("nobody can dial this node or its neighbours, so it has no ticket")
-        made = Ticket(self.network, tuple(addresses))
+        fingerprint = None
+        if own and self._own_shown and self.state is not None:
+            fingerprint = self.state.fingerprint
+        made = Ticket(self.network, tuple(addresses), fingerprint)
         ticket.write(made)  # or it says now what is wrong
         return made
 
@@ -660,12 +683,19 @@ class _BootstrapNames(Names):
             return False
         return any(one.has(host) for one in interfaces())
 
+    def is_wanted(self, name: Address) -> bool:
+        """Whether the application has given a name."""
+        return self._mesh.factory.node.dialer.is_wanted(name)
+
+    def acceptable(self, address: Address) -> bool:
+        """As for an address that others name without a name."""
+        return self._mesh.factory.node.dialer.acceptable(address)
+
     def found(self, name: Address, addresses: Sequence[Address]) -> None:
         """All addresses of a name that the application has given are candidates."""
-        factory = self._mesh.factory
-        if factory.node.dialer.is_wanted(name):
+        if self.is_wanted(name):
             for address in addresses:
-                factory.heard(address, b"", _OF_NAMES)
+                self._mesh.factory.heard(address, b"", _OF_NAMES)
 
 
 class _Stream:

@@ -4,6 +4,7 @@ The state directory: what makes a node that is started again the same participan
 ::
 
     identity      its id, written once
+    certificate   with TLS, the certificate that it has made itself, and its key; written once
     addresses     whom it knows, written now and then, and when it stops
     ids           of what it has delivered and sent: appended to in every turn that brought some
     ids.before    the same, of the time before that
@@ -48,10 +49,12 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     from py2p_twisted.core.node import Node
+    from py2p_twisted.net.tls import SelfMade
 
 _log = Logger(namespace="py2p_twisted.service")
 
 IDENTITY: Final = "identity"
+CERTIFICATE: Final = "certificate"
 ADDRESSES: Final = "addresses"
 IDS: Final = "ids"
 IDS_BEFORE: Final = "ids.before"
@@ -86,6 +89,7 @@ class NodeState:
     :ivar directory: its path.
     :ivar identity: the node's id, once open.
     :ivar complaints: what was found wrong while opening; a line each.
+    :ivar fingerprint: SHA-256 of the certificate that is kept here; ``None`` without one.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class NodeState:
         self.directory = os.path.abspath(os.fspath(directory))
         self.identity = b""
         self.complaints: list[str] = []
+        self.fingerprint: bytes | None = None
         self._network = network
         self._window = window
         self._capacity = capacity
@@ -149,6 +154,7 @@ class NodeState:
         :raises StateUnusable: it cannot be used; the text says what to do.
         """
         self.complaints = []
+        self.fingerprint = None
         try:
             self._check_directory()
             self._take_lock()
@@ -267,14 +273,40 @@ class NodeState:
         if data is not None:
             try:
                 self.identity = formats.decode_identity(data)
-                if stat.S_IMODE(os.stat(self._path(IDENTITY)).st_mode) & 0o077:
-                    with suppress(OSError):
-                        os.chmod(self._path(IDENTITY), 0o600)
+                self._keep_private(IDENTITY)
                 return
             except formats.Damaged as error:
                 self._complain(IDENTITY, f"{error}; this node goes on as a new participant")
         self.identity = node_id((self.directory, 0), self._network.id, self._salt)
         self._replace(IDENTITY, formats.encode_identity(self.identity), sync=True)
+
+    def keep_certificate(self, credentials: SelfMade) -> None:
+        """
+        Have a node show the certificate that is kept here, or keep the one that it has just made.
+
+        Call it when the directory is open. What goes wrong is a complaint.
+        """
+        try:
+            data = self._read(CERTIFICATE, _MOST_READ)
+            if data is not None:
+                try:
+                    credentials.load(data)
+                except ValueError as error:
+                    text = f"{error}; it is made anew, so tickets that name it are void"
+                    self._complain(CERTIFICATE, text)
+                    data = None
+            if data is None:
+                self._replace(CERTIFICATE, credentials.as_pem(), sync=True)
+            self._keep_private(CERTIFICATE)
+        except OSError as error:
+            self.complaints.append(f"the certificate is not kept: {_reason(error)}")
+        else:
+            self.fingerprint = credentials.fingerprint
+
+    def _keep_private(self, name: str) -> None:
+        if stat.S_IMODE(os.stat(self._path(name)).st_mode) & 0o077:
+            with suppress(OSError):
+                os.chmod(self._path(name), 0o600)
 
     def _complain(self, name: str, what: str) -> None:
         self.complaints.append(f"the file {name} is damaged: {what}")

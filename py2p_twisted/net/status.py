@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from py2p_twisted.core.connection import Connection
 from py2p_twisted.core.network import address_text
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from py2p_twisted.net.state import NodeState
 
 NOMINAL = "Nominal"
+
+#: Characters of an id by which a neighbour is named in full. Those of py2p have 66.
+LONGEST_NAME: Final = 128
 
 
 class Status(Mapping[str, Any]):
@@ -168,7 +171,8 @@ def members_of(factory: MeshFactory, survey: Survey) -> dict[str, Any]:
     """
     A survey as a mapping: times in seconds, ids as text.
 
-    Rows name neighbours by the beginning of an id: who is known is given the whole of it.
+    Rows name neighbours by the beginning of an id: who is known is given the whole of it, unless
+    that is longer than `LONGEST_NAME`. So rows cannot make much of one long id by naming it often.
     ``plain`` are the nodes of 0.6 that somebody is linked to, and ``silent`` those who are named
     as neighbours and have not answered.
     """
@@ -176,13 +180,20 @@ def members_of(factory: MeshFactory, survey: Survey) -> dict[str, Any]:
     for ident in (*(one.id for one in survey.members), *factory.routing_table):
         whole.setdefault(ident[:SHORT_NAME], set()).add(ident)
 
+    shown: dict[bytes, str] = {}
+
+    def name(short: bytes) -> str:
+        ids = whole.get(short) or {factory.node.mesh.surveys.named(short) or short}
+        # Two ids that begin alike are made so: then it says what was said.
+        (ident,) = ids if len(ids) == 1 else (short,)
+        text = printable(ident)
+        return text if len(text) <= LONGEST_NAME else printable(short)
+
     def names(short: Iterable[bytes]) -> list[str]:
-        found = []
         for one in short:
-            ids = whole.get(one) or {factory.node.mesh.surveys.named(one) or one}
-            # Two ids that begin alike are made so: then it says what was said.
-            found.append(printable(next(iter(ids)) if len(ids) == 1 else one))
-        return found
+            if one not in shown:
+                shown[one] = name(one)
+        return [shown[one] for one in short]
 
     return {
         "members": [

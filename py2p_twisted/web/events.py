@@ -185,7 +185,8 @@ class Members:
     """
     Who is in the network, found out when somebody wants to know.
 
-    :ivar latest: what was found out last, as the control word ``members`` answers.
+    :ivar latest: what was found out last, as the control word ``members`` answers; ``None`` if
+        nothing was, or if nothing could be the last time.
     """
 
     def __init__(self, words: Words, now: Callable[[], float]) -> None:
@@ -200,9 +201,14 @@ class Members:
         """Whether what was found out last is old, and nobody is finding out."""
         return self._waiting is None and self._now() >= self._until
 
+    @property
+    def fresh(self) -> bool:
+        """Whether what was found out last is not old."""
+        return self.latest is not None and self._now() < self._until
+
     def ask(self) -> Deferred[Fields]:
         """Find out, unless somebody is, or has just now."""
-        if self.latest is not None and self._now() < self._until:
+        if self.latest is not None and self.fresh:
             return succeed(self.latest)
         waiting: Deferred[Fields] = Deferred()
         if self._waiting is not None:
@@ -210,7 +216,7 @@ class Members:
             return waiting
         self._waiting = [waiting]
         asking = maybeDeferred(self._ask)
-        asking.addCallbacks(self._found, lambda failure: self._pass_on("errback", failure))
+        asking.addCallbacks(self._found, self._failed)
         return waiting
 
     def _ask(self) -> Any:
@@ -221,6 +227,10 @@ class Members:
     def _found(self, answer: Fields) -> None:
         self.latest = answer
         self._pass_on("callback", answer)
+
+    def _failed(self, failure: Failure) -> None:
+        self.latest = None  # who asks must not take it for an answer
+        self._pass_on("errback", failure)
 
     def _pass_on(self, method: str, result: Any) -> None:
         count = len(self.latest["members"]) if self.latest is not None else 0
@@ -281,7 +291,8 @@ class Watch:
         stream.tell(f"retry: {RETRY}\n\n".encode("ascii") + event("hello", self._hello()))
         stream.tell(event("status", self._status()))
         stream.tell(event("peers", self._peers()))
-        if self.members.latest is not None:
+        # What nobody has kept up may be hours old, and would be drawn as if it were so.
+        if self.members.latest is not None and (self.members.fresh or not first):
             stream.tell(event("mesh", self.members.latest))
 
     @property

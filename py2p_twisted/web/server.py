@@ -117,7 +117,8 @@ _CODES: Final = {"not started": 503, "closed": 503, "too many": 429, "internal":
 _THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
 
 #: Endpoints of Twisted's own that listen at all addresses unless an interface is named.
-_OPEN: Final = re.compile(r"(tcp|ssl|tcp6):[0-9]+(?=:|$)")
+_OPEN: Final = re.compile(r"(?:haproxy:)*(tcp|ssl|tcp6):")
+_NAMED: Final = re.compile(r"(?<!\\):interface=")
 
 
 def endpoint_text(text: str) -> str:
@@ -129,7 +130,7 @@ def endpoint_text(text: str) -> str:
     if re.fullmatch(r"[0-9]{1,5}", text):
         text = f"tcp:{text}"
     match = _OPEN.match(text)
-    if match is None or ":interface=" in text:
+    if match is None or _NAMED.search(text):
         return text
     return text + (":interface=\\:\\:1" if match[1] == "tcp6" else ":interface=127.0.0.1")
 
@@ -296,6 +297,8 @@ class Channel(HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self.idle = True
+        self._asked = False
+        self._behind = 0
         self._deadline: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -309,8 +312,24 @@ class Channel(HTTPChannel):
         request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         return False
 
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Something has come.
+
+        Behind a request nothing is of use. A little is thrown away; more is not read, as Twisted
+        would keep whatever comes while the answer waits to be read.
+        """
+        if not self._asked:
+            super().dataReceived(data)
+            return
+        self._behind += len(data)
+        if self._behind > MOST_HEAD:
+            transport: Any = self.transport
+            transport.pauseProducing()
+
     def allContentReceived(self) -> None:
         """A request has come, all of it."""
+        self._asked = True
         self.idle = False
         self.due_in(None)
         super().allContentReceived()

@@ -80,7 +80,7 @@ class BenchTests(ControlTestCase):
     def bench(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """What it has measured."""
         ended = self.main("bench", f"--control={ADA}", *arguments, "--json")
-        self.assertEqual(ended, code, self.err.getvalue())
+        self.assertEqual(ended, code, self.err.getvalue() + self.out.getvalue())
         result: dict[str, Any] = json.loads(self.printed())
         return result
 
@@ -157,6 +157,14 @@ class BenchTests(ControlTestCase):
             self.mesh.advance(5)
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_a_node_that_does_not_answer(self) -> None:
+        """As a stopped process: receipts are not waited for."""
+        self.mesh.network.connected = lambda near, far: setattr(far, "stalled", True)
+        begun = self.mesh.clock.seconds()
+        code = self.main("bench", f"--control={ADA}", "--timeout=3", "--wait=60")
+        self.assert_line(code, 1, "py2p bench: the node does not answer within 3 s")
+        self.assertLess(self.mesh.clock.seconds() - begun, 3.1)
+
     def test_a_node_that_goes(self) -> None:
         for how in ("--at-once=5", "--rate=4"):
             self.later(4, lambda: (self.factories[ADA].close(), self.sockets.pop(ADA)))
@@ -164,6 +172,14 @@ class BenchTests(ControlTestCase):
             self.assertIn("py2p bench: the node has hung up", self.said())
             self.offer("ada", ADA)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_node_that_goes_long_before_the_next_message(self) -> None:
+        """That is told when it is known."""
+        self.later(2, lambda: (self.factories[ADA].close(), self.sockets.pop(ADA)))
+        begun = self.mesh.clock.seconds()
+        self.assertEqual(self.main("bench", f"--control={ADA}", "--rate=0.01"), 1)
+        self.assertIn("py2p bench: the node has hung up", self.said())
+        self.assertLess(self.mesh.clock.seconds() - begun, 4)
 
     def test_progress(self) -> None:
         terminal = ToyTerminal(70, 14)

@@ -20,7 +20,11 @@ COMMANDS = (
 class CompletionTests(MemberTestCase):
     def with_shtab(self, module: object) -> None:
         """Have this in the place of shtab."""
-        self.patch(sys, "modules", {**sys.modules, "shtab": module})
+        # This one alone: other modules may be imported for the first time meanwhile.
+        before = {name: sys.modules.pop(name) for name in ("shtab",) if name in sys.modules}
+        self.addCleanup(sys.modules.update, before)
+        self.addCleanup(sys.modules.pop, "shtab", None)
+        sys.modules["shtab"] = module  # type: ignore[assignment]
 
     def test_each_shell(self) -> None:
         """It is made from the parser of all commands."""

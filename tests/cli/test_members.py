@@ -90,6 +90,15 @@ class MembersTests(SurveyTestCase):
         self.assertEqual(self.main("members", f"--control={ADA}", "--timeout=0.5"), 1)
         self.assertLess(self.mesh.clock.seconds() - begun, 0.7)
 
+    def test_a_node_that_does_not_answer(self) -> None:
+        """As a stopped process: no longer than it was told, and that is what it says."""
+        self.mesh.network.connected = lambda near, far: setattr(far, "stalled", True)
+        for command in ("members", "ping"):
+            begun = self.mesh.clock.seconds()
+            code = self.main(command, f"--control={ADA}", "--timeout=0.5")
+            self.assert_line(code, 1, f"py2p {command}: the node does not answer within 0.5 s\n")
+            self.assertLess(self.mesh.clock.seconds() - begun, 0.6)
+
     def test_more_time_than_a_survey_takes(self) -> None:
         self.assertEqual(self.main("members", f"--control={ADA}", "--timeout=600"), 0)
 
@@ -220,6 +229,15 @@ class TallyTests(SurveyTestCase):
         (one,) = tally.as_object()["summary"]
         self.assertEqual((one["min"], one["avg"], one["max"]), (0.002, 0.003, 0.004))
         self.assertEqual((one["sent"], one["answered"]), (3, 3))
+
+    def test_members_without_end(self) -> None:
+        """So many are followed."""
+        self.patch(ping, "MOST", 3)
+        tally = Tally([])
+        for number in range(5):
+            rows = tally.add(self.answer(("first", 0.1), (f"new{number}", 0.1)))
+        self.assertEqual([row["id"] for row in rows], ["first", "new0", "new1"])
+        self.assertEqual([row["answered"] for row in rows], [True, False, False])
 
     def test_one_that_is_found_later(self) -> None:
         """It was asked before, and did not answer; who was not named counts from then on."""

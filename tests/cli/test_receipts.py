@@ -56,6 +56,39 @@ class OutcomeTests(SynchronousTestCase):
         with self.assertRaisesRegex(CommandFailed, "knows nothing of receipts"):
             receipts.from_answer({"ok": True, "peers": 1})
 
+    def answer(self, **ids: list[str]) -> dict[str, Any]:
+        """What a node says."""
+        return {"delivered": [], "missing": [], "unknown": [], "seconds": 1.0, "last": 0.5,
+                "complete": True, **ids}  # fmt: skip
+
+    def test_silent(self) -> None:
+        """Who was silent before is missing, unless it is known by now what has become of it."""
+        answer = self.answer(delivered=["bob", "abel"], missing=["cy"], unknown=["zoe", "ab"])
+        for silent, missing, complete in (
+            (["abe", "ab", "bob", "c", "z"], ["cy"], True),
+            (["b", "ac", "bobby"], ["ac", "bobby", "cy"], False),
+            (["zz", "a"], ["cy", "zz"], False),
+            ([], ["cy"], True),
+        ):
+            outcome = receipts.from_answer(answer, silent)
+            self.assertEqual((outcome.missing, outcome.complete), (missing, complete), silent)
+
+    def test_very_many_are_silent(self) -> None:
+        """A peer can invent as many; each is not compared with each."""
+        compared = [0]
+
+        class Known(str):
+            __slots__ = ()
+
+            def startswith(self, *arguments: Any) -> bool:
+                compared[0] += 1
+                return super().startswith(*arguments)
+
+        answer = self.answer(delivered=[Known(f"{number:05}") for number in range(1000)])
+        outcome = receipts.from_answer(answer, [f"x{number}" for number in range(1000)])
+        self.assertEqual(len(outcome.missing), 1000)
+        self.assertLess(compared[0], 2001)
+
     def test_patience(self) -> None:
         self.assertEqual([receipts.patience(text) for text in ("", "2.5", "600")], [10, 2.5, 600])
         for text in ("0", "-1", "601", "x", "nan", "inf"):
@@ -221,10 +254,30 @@ class ThroughTests(WaitTestCase):
         )
 
     def test_a_node_that_does_not_answer(self) -> None:
-        """It has been told how long to wait, and is waited for a little longer."""
+        """It is asked who there is, before anything is sent; more is not waited for."""
         self.mesh.network.connected = lambda near, far: setattr(far, "stalled", True)
-        code = self.main("send", f"--control={ADA}", "--wait=3", "--timeout=2", "x")
-        self.assert_line(code, 1, "the node does not answer within 5 s")
+        begun = self.mesh.clock.seconds()
+        code = self.main("send", f"--control={ADA}", "--wait=30", "--timeout=2", "x")
+        self.assert_line(code, 1, "the node does not answer within 5 s; nothing was sent")
+        self.assertLess(self.mesh.clock.seconds() - begun, 5.1)
+
+    def test_a_node_that_stops_answering(self) -> None:
+        """It has been told how long to wait, and is waited for a little longer."""
+        self.later(1.0, self.hang)
+        code = self.main("send", f"--control={ADA}", "--wait=3", "--timeout=2", "--lines",
+                         stdin=b"a\n")  # fmt: skip
+        self.assert_line(code, 1, "the node does not answer within 5 s\n")
+
+    def hang(self) -> None:
+        """Have ada's control endpoint say nothing any more."""
+        for client in self.factories[ADA].clients:
+            client.transport.silent = True  # type: ignore[union-attr]
+
+    def test_a_short_timeout(self) -> None:
+        """Of an answer: looking around may take longer, as it does when somebody is silent."""
+        self.stall("ben")
+        code = self.main("send", f"--control={ADA}", "--wait=3", "--timeout=0.5", "x")
+        self.assertEqual((code, self.said()), (3, ""))
 
     def test_it_is_asked_who_there_is(self) -> None:
         """So a member that has never said anything to this node is missing, if it is silent."""

@@ -136,13 +136,31 @@ class TopTests(ControlTestCase):
         self.assertEqual(self.factories[ADA].clients, {})
 
     def test_a_node_that_is_started_again(self) -> None:
-        """It says what is wrong meanwhile."""
+        """It says what is wrong meanwhile, which is no table, and no failure."""
         self.later(0.5, lambda: (self.factories[ADA].close(), self.sockets.pop(ADA)))
         self.later(2.5, self.offer, "ada", ADA)
         self.assertEqual(self.main("top", f"--control={ADA}", "--count=4"), 0)
-        firsts = [block.split("\n")[0][:20] for block in self.printed().split("\n\n")]
-        self.assertEqual(firsts[:2], ["the node has hung up", "no running node at a"])
-        self.assertTrue(all(one.startswith("node ") for one in firsts[2:]))
+        problems = [line[:29] for line in self.said().splitlines()]
+        self.assertEqual(
+            problems, ["py2p top: the node has hung up"[:29], "py2p top: no running node at "]
+        )
+        firsts = [block.split("\n")[0] for block in self.printed().split("\n\n")]
+        self.assertEqual([one[:5] for one in firsts], ["node ", "node "])
+
+    def test_a_node_that_does_not_answer(self) -> None:
+        """As a stopped process: if it never has, the exit code is 1."""
+        self.mesh.network.connected = lambda near, far: setattr(far, "stalled", True)
+        arguments = ("top", f"--control={ADA}", "--count=1", "--timeout=3")
+        self.assert_line(self.main(*arguments), 1, "py2p top: the node does not answer within 3 s")
+        self.assertEqual(self.main(*arguments, "--json"), 1)
+        self.assertEqual(json.loads(self.printed())["error"], "the node does not answer within 3 s")
+        self.assertEqual(self.said(), "")
+
+    def test_a_node_that_goes(self) -> None:
+        """Before there was anything to show."""
+        self.later(0.5, lambda: (self.factories[ADA].close(), self.sockets.pop(ADA)))
+        code = self.main("top", f"--control={ADA}", "--count=1")
+        self.assert_line(code, 1, "py2p top: the node has hung up")
 
     def test_no_node(self) -> None:
         code = self.main("top", "--control=nowhere.sock")
@@ -192,6 +210,15 @@ class TerminalTests(ControlTestCase):
         )
         self.assertTrue(self.terminal.cursor)
         self.assertEqual((self.terminal.above, self.terminal.wraps), ([], 0))
+
+    def test_quit_while_the_node_does_not_answer(self) -> None:
+        """Nobody has to wait for that."""
+        self.mesh.network.connected = lambda near, far: setattr(far, "stalled", True)
+        self.later(1.5, self.press, b"q")
+        begun = self.mesh.clock.seconds()
+        self.assertEqual(self.main("top", f"--control={ADA}"), 0)
+        self.assertLess(self.mesh.clock.seconds() - begun, 1.6)
+        self.assertTrue(self.terminal.cursor)
 
     def test_sorting(self) -> None:
         """At once, not with the next look."""

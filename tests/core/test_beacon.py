@@ -82,6 +82,7 @@ class BeaconTests(SynchronousTestCase):
     @example("id", "x" * 257)
     @example("host", "a b")
     @example("host", "a" * 254)
+    @example("host", "fe80::1%eth0")
     @example("host", ["192.0.2.1"])
     def test_wrong_fields(self, name: str, value: object) -> None:
         """A field of another type or range makes it useless; what is read is of the right types."""
@@ -93,7 +94,7 @@ class BeaconTests(SynchronousTestCase):
         self.assertIs(type(found.port), int)
         self.assertIn(found.port, range(65536))
         self.assertTrue(found.ident.isalnum())
-        self.assertTrue(found.host is None or " " not in found.host)
+        self.assertTrue(found.host is None or not set(" %") & set(found.host))
 
     def test_more_fields(self) -> None:
         """A later version may say more."""

@@ -17,6 +17,7 @@ from py2p_twisted.core.dialer import (
     LOST_TRIES,
     MOST_AT_ONCE,
     MOST_LOST,
+    MOST_OWN,
     Dialer,
 )
 from py2p_twisted.core.links import Links
@@ -414,6 +415,14 @@ class LostTests(DialerCase):
                 self.leave(link)
         self.assertEqual(len(self.dials) - before, LOST_TRIES)
         self.assertIn(("10.0.1.1", 5), self.dialer.known)
+
+    def test_our_own_addresses_are_bounded(self):
+        """Whoever sends back to us what we say, from any number of ports, fills no memory."""
+        for address in addresses(MOST_OWN + 50):
+            self.dialer.add_own(address)
+        self.assertEqual(len(self.dialer._ours), MOST_OWN)
+        self.assertTrue(self.dialer.is_ours(("10.0.0.1", 4444)))
+        self.assertFalse(self.dialer.is_ours(("10.0.1.300", 4444)))
 
     def test_a_link_that_lived_long_begins_anew(self):
         """After half a minute the old trouble is forgotten."""

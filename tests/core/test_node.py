@@ -31,6 +31,7 @@ from py2p_twisted.core.actions import (
 )
 from py2p_twisted.core.clock import ACCEPTED
 from py2p_twisted.core.connection import Connection, State
+from py2p_twisted.core.dialer import LED_HERE
 from py2p_twisted.core.message import build
 from py2p_twisted.core.network import Network
 from py2p_twisted.core.node import LIST_LENGTH, UNASKED_INTERVAL, UNASKED_LENGTH
@@ -624,14 +625,28 @@ class SelfConnectionTests(TwoNodesCase):
             self.assertEqual(len(ada.all(Dial)), dials)
             self.assertNotIn(self.ALIAS, ada.node.dialer.known)
 
-    def test_a_pinned_name_of_ourselves_is_given_up(self):
-        """An operator who lists every node as a bootstrap address lists this one, too."""
+    def test_a_pinned_name_of_ourselves_is_tried_seldom(self):
+        """
+        An operator who lists every node as a bootstrap address lists this one, too. But it may be
+        that of a load balancer, behind which there are others as well.
+        """
         solo = Solo()
         solo.note(solo.node.pin(self.ALIAS, solo.now, solo.wall))
         solo.advance(0)
+        for count in (1, 2, 3):
+            self.assertEqual(len(solo.all(Dial)), count)
+            solo.peer(b"Me", dial=solo.all(Dial)[-1], address=solo.node.address)
+            solo.advance(LED_HERE - 1)
+            self.assertEqual(len(solo.all(Dial)), count)
+            solo.advance(2)
         solo.peer(b"Me", dial=solo.all(Dial)[-1], address=solo.node.address)
+        solo.note(solo.node.unpin(self.ALIAS, solo.now, solo.wall))
         solo.advance(3600)
-        self.assertEqual(len(solo.all(Dial)), 1)
+        self.assertEqual(len(solo.all(Dial)), 4)
+        solo.note(solo.node.pin(self.ALIAS, solo.now, solo.wall))
+        solo.advance(0)
+        solo.peer("Ben", dial=solo.all(Dial)[-1], address=self.ALIAS)
+        self.assertEqual(len(solo.node.links.table), 1)
 
 
 class OtherNetworkTests(TwoNodesCase):

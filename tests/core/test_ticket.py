@@ -129,6 +129,12 @@ class MistakeTests(SynchronousTestCase):
             return
         self.assertEqual(read(write(found)), found)
 
+    def test_unknown_encryption(self) -> None:
+        """It says so."""
+        with self.assertRaises(BadArgument) as caught:
+            read(forge(b"\x01\x02\x00\x01a\x01\x04\xc0\x00\x02\x07\x11\x5c"))
+        self.assertIn("an encryption of an unknown kind", str(caught.exception))
+
     def test_another_version(self) -> None:
         """It says so, instead of something about a mistake."""
         for text in (forge(b"\x02abc"), write(ALERTS).replace("py2p1", "py2p2")):

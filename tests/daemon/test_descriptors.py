@@ -49,14 +49,14 @@ class LimitTests(SynchronousTestCase):
         return toy.limits, descriptors.limit()
 
     def test_raised(self) -> None:
-        """Up to the hard limit, or to what a node can use; never lowered."""
+        """Up to the hard limit, or to what a node asks for; never lowered, and told as it is."""
         most = descriptors.MOST
         for limits, soft, told in (
             ((1024, 4096), 4096, 4096),
             ((1024, 2**20), most, most),
             ((1024, -1), most, most),
             ((4096, 4096), 4096, 4096),
-            ((2**20, 2**20), 2**20, most),
+            ((2**20, 2**20), 2**20, 2**20),
             ((-1, -1), -1, None),
         ):
             self.assertEqual(self.raised(*limits), ((soft, limits[1]), told))
@@ -66,6 +66,7 @@ class LimitTests(SynchronousTestCase):
         sys.modules["twisted.internet.selectreactor"] = sys
         self.assertEqual(self.raised(256, 4096), ((1024, 4096), 1024))
         self.assertEqual(self.raised(4096, 4096), ((4096, 4096), 1024))
+        self.assertEqual(self.raised(-1, -1), ((-1, -1), 1024))
 
     def test_refused(self) -> None:
         """Then it stays as it is."""

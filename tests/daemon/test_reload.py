@@ -154,6 +154,13 @@ class ChangeTests(ReloadTestCase):
         node.reload()
         self.assertEqual(settings.handshake_timeout, Settings().handshake_timeout)
 
+    def test_large_numbers(self) -> None:
+        """They are shown to the last digit."""
+        node = self.running("[limits]\nretention_bytes = 67108864")
+        self.write("[limits]\nretention_bytes = 67108865")
+        (change,) = node.reload().waiting
+        self.assertEqual((change.before, change.after), ("67108864", "67108865"))
+
     def test_levels(self) -> None:
         """Of the log, and of what goes by."""
         node = self.running()

@@ -17,6 +17,7 @@ import ipaddress
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -408,6 +409,33 @@ class TicketTests(CommandsTestCase):
         other, _ = self.py2p_node(f"--join={ticket}")
         self.await_text(lambda: other.err, "joined network alerts")
 
+    def test_another_certificate(self) -> None:
+        """
+        With a state directory the ticket names the node's certificate: who joins by it accepts no
+        other at that address, however often the node is started again.
+        """
+        folder = new_folder("ticket")
+        path, state = f"{folder}/control", folder / "state"
+        node = ("--network=alerts", "--tls", f"--control={path}", f"--state-dir={state}")
+        running, port = self.py2p_node(*node)
+        ticket = self.py2p("ticket", f"--control={path}").out.strip()
+        self.assertIn("\ncertificate: ", self.py2p("ticket", "show", ticket).out)
+        self.assertEqual(self.py2p("send", f"--join={ticket}", "storm").code, 0)
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+        running, _ = self.py2p_node(*node, port=port)
+        self.assertEqual(self.py2p("send", f"--join={ticket}", "storm").code, 0)
+        running.send_signal(signal.SIGTERM)
+        running.wait()
+        (state / "certificate").unlink()
+        self.py2p_node(*node, port=port)
+        refused = self.py2p("send", f"--join={ticket}", "--timeout=3", "storm")
+        self.assertEqual(refused.code, 1)
+        self.assertRegex(refused.err, "certificate verify failed; .*: get a new ticket")
+        self.assertEqual(
+            self.py2p("send", f"--join={HOST}:{port}", "--network=alerts", "--tls", "x").code, 0
+        )
+
     def test_offline(self) -> None:
         """A ticket is made of what is given, and nobody is asked."""
         made = self.py2p(
@@ -497,5 +525,10 @@ class KubernetesTests(CommandsTestCase):
         self.assertEqual(mount["name"], claim["metadata"]["name"])
         (state,) = [one for one in self.container["args"] if one.startswith("--state-dir=")]
         self.assertTrue(state.startswith(f"--state-dir={mount['mountPath']}/"))
-        user = f"USER {spec['template']['spec']['securityContext']['runAsUser']}:"
+        # Else the rights of what a node keeps for itself are widened whenever a pod starts.
+        security = spec["template"]["spec"]["securityContext"]
+        self.assertEqual(security["fsGroupChangePolicy"], "OnRootMismatch")
+        # An image that no registry has is not asked for there.
+        self.assertEqual(self.container["imagePullPolicy"], "IfNotPresent")
+        user = f"USER {security['runAsUser']}:"
         self.assertIn(user, (PROJECT / "contrib/container/Containerfile").read_text())

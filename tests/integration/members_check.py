@@ -57,9 +57,9 @@ class MembersTests(ControlCheckCase):
             self.assertEqual(row["version"], __version__)
             self.assertLessEqual(set(row["neighbours"]), set(ids) - {row["id"]})
             self.assertTrue(row["neighbours"])
-            self.assertLess(row["rtt"], 1.0)
+            self.assertLess(row["rtt"], 5.0)
         self.assertEqual((answer["plain"], answer["silent"]), ([], []))
-        self.assertLess(answer["seconds"], 2.0)
+        self.assertLess(answer["seconds"], 5.0)
 
         table = self.py2p("members", f"--control={path}")
         self.assertEqual((table.code, table.err), (0, ""))
@@ -81,17 +81,18 @@ class MembersTests(ControlCheckCase):
         )
         assert found is not None, last
         least, mean, most = map(float, found.groups())
-        self.assertTrue(0 < least <= mean <= most < 1000)
+        self.assertTrue(0 < least <= mean <= most < 5000)
 
         others[2].send_signal(signal.SIGSTOP)
         self.addCleanup(others[2].send_signal, signal.SIGCONT)
         code, answer = self.members(path, "--timeout=10")
         self.assertEqual((code, len(answer["members"]), answer["silent"]), (1, 7, [target]))
-        ended = self.py2p("ping", f"--control={path}", "--count=1", "--json", target, ids[1])
+        another = next(ident for ident in ids[1:] if ident != target)
+        ended = self.py2p("ping", f"--control={path}", "--count=1", "--json", target, another)
         self.assertEqual(ended.code, 1)
         *said, summary = map(json.loads, ended.out.splitlines())
         self.assertEqual(
-            {row["id"]: row["answered"] for row in said}, {target: False, ids[1]: True}
+            {row["id"]: row["answered"] for row in said}, {target: False, another: True}
         )
         self.assertEqual([one["answered"] for one in summary["summary"]], [1, 0])
         others[2].send_signal(signal.SIGCONT)

@@ -250,12 +250,15 @@ class MessageTests(PageTestCase):
         nodes = self.mesh(2)
         page = self.open()
         lines = "".join(f"number {number}\n" for number in range(1, 121))
+        sent = 0
         for _ in range(2):
             # Slower than what is shown of one moment.
             for start in range(0, 120, 40):
                 data = "".join(lines.splitlines(keepends=True)[start : start + 40])
                 ended = self.py2p("send", "--lines", f"--control={nodes[1][2]}", data=data)
                 self.assertEqual(ended.code, 0)
+                sent += 40
+                page.wait(f"py2p.state.messages >= {sent}", f"{sent} messages")
                 page.run("new Promise((done) => setTimeout(done, 600))")
         page.wait("py2p.state.messages >= 240 && document.querySelector('#messages').innerText")
         self.assertEqual(page.run("document.querySelector('#messages').childElementCount"), 200)
@@ -334,7 +337,13 @@ class HandsTests(PageTestCase):
         page.wait("py2p.state.settled")
         port = nodes[1][1]
         where = f"py2p.nodes.find((node) => node.address === '{HOST}:{port}')"
-        page.run("new Promise((done) => setTimeout(done, 700))")
+        # The view comes to rest after the nodes do.
+        page.wait(
+            f"(async () => {{ const at = () => {{ const one = {where};"
+            "return `${Math.round(one.x)} ${Math.round(one.y)}`; }; const before = at();"
+            "await new Promise((done) => setTimeout(done, 500)); return at() === before; })()",
+            "the picture to rest",
+        )
         node = page.run(where)
         page.move_to(node["x"], node["y"])
         page.wait(f"document.querySelector('#details').innerText.includes('{HOST}:{port}')")

@@ -96,6 +96,17 @@ class WebCheckCase(ControlCheckCase):
         self.assertEqual(match[2], str(self.folder / f"{name}.web.token"))
         return node, port, Page(int(match[1]), Path(match[2]))
 
+    def heard(self, client: socket.socket, *parts: bytes) -> bytes:
+        """What a browser that watches is told, until all that is in it."""
+        said = b""
+        until = time.monotonic() + PATIENCE
+        while not all(part in said for part in parts):
+            self.assertLess(time.monotonic(), until, said[-2000:])
+            piece = client.recv(65536)
+            self.assertTrue(piece, "it was hung up on")
+            said += piece
+        return said
+
     def await_health(self, page: Page, code: int) -> None:
         self.wait_for(lambda: page.get("/healthz")[0] == code, f"healthz {code}", 20)
 
@@ -176,17 +187,14 @@ class PageTests(WebCheckCase):
         listener = self.start("listen", f"--control={self.folder / 'other.sock'}", "--count=1")
         self.await_text(lambda: listener.err, "through the node at")
         with page.watch() as here, other.watch() as there:
-            time.sleep(0.5)
+            for client in (here, there):
+                self.heard(client, b"event: peers")
             code, answer = page.send({"packets": ["storm", "north"], "confirm": True})
             ids = [one.get("/status.json")[1]["status"]["id"] for one in (page, other)]
             self.assertEqual((code, answer["delivered"], answer["missing"]), (200, ids[1:], []))
             self.assertIn("storm", listener.end().out)
             for client, own in ((here, b'"own": true'), (there, b'"own": false')):
-                said = b""
-                until = time.monotonic() + PATIENCE
-                while b"event: message" not in said or own not in said:
-                    self.assertLess(time.monotonic(), until, said[-2000:])
-                    said += client.recv(65536)
+                said = self.heard(client, b"event: message", own)
                 self.assertIn(b'"packets": ["storm", "north"]', said)
         self.assertEqual(page.send({"packets": ["x"]}), (200, {"ok": True, "peers": 1}))
 
@@ -293,16 +301,17 @@ class StuckTests(WebCheckCase):
             answers = sender.makefile("rb")
             line = json.dumps({"do": "send", "packets": ["x" * 190]}).encode() + b"\n"
 
-            def send(seconds: float) -> None:
-                until = time.monotonic() + seconds
-                while time.monotonic() < until:
+            def send(count: int) -> None:
+                until = time.monotonic() + 4 * PATIENCE
+                for _ in range(count // 10):
+                    self.assertLess(time.monotonic(), until)
                     sender.sendall(line * 10)
                     for _ in range(10):
                         self.assertIn(b'"ok": true', answers.readline())
 
-            send(2)
+            send(1_000)
             before = node.memory
-            send(12)
+            send(6_000)
             self.assertLess(node.memory - before, STUCK_COST)
             said = page.ask("GET", "/metrics")[2]
             (waiting,) = re.findall(rb"^py2p_web_waiting_bytes (\d+)$", said, re.M)

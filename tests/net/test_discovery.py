@@ -350,6 +350,24 @@ class BeaconOfOursTests(DiscoveryTestCase):
         self.assertEqual(len(dialer.known), 1)
         self.assertEqual(self.counted(node)["foreign"], 1)
 
+    def test_link_local_by_name(self) -> None:
+        """Which interface an address of the link is at, the one that hears of it says, nobody else."""
+        node = self.node()
+        self.lan.say(self.liar(3, host="fe80::78"), "fe80::77", (GROUP_6, PORT))
+        self.assertEqual(node.factory.node.dialer.known, [("fe80::78%eth0", 4)])
+        self.lan.say(self.liar(4, host="fe80::79%tun0"), "fe80::77", (GROUP_6, PORT))
+        self.assertEqual(len(node.factory.node.dialer.known), 1)
+        self.assertEqual(self.counted(node)["bad"], 1)
+
+    def test_one_of_two_link_local(self) -> None:
+        """What is said of an address of the link is without an interface."""
+        host = self.host()
+        host.interfaces[1] = Interface("eth0", 2, (), ("fe80::1", "fe80::2"))
+        node = self.node(host, listen=("fe80::2%eth0",))
+        self.advance(0.5)
+        found = beacon.read(self.lan.sent[-1][2], TAG)
+        self.assertEqual((found.ident, found.port, found.host), (node.id, 4444, "fe80::2"))
+
 
 class RhythmTests(DiscoveryTestCase):
     def test_alone(self) -> None:
@@ -450,6 +468,18 @@ class HostileTests(DiscoveryTestCase):
         self.assertEqual((counted["foreign"], counted["bad"], counted["new"]), (3, 4, 0))
         self.assertEqual(len([line for line in self.said() if "bad beacon" in line]), 1)
 
+    def test_nonsense_from_everywhere(self) -> None:
+        """Whoever says that it comes from another host each time fills no log."""
+        node = self.node()
+        for number in range(80):
+            self.lan.say(self.liar(1)[:-1], f"10.0.1.{number}")
+        self.assertEqual(self.counted(node)["bad"], 80)
+        self.assertEqual(len([line for line in self.said() if "bad beacon" in line]), 1)
+        self.advance(61.0)
+        self.lan.say(self.liar(1)[:-1], "10.0.1.1")
+        (_, line) = [line for line in self.said() if "bad beacon" in line]
+        self.assertIn("(79 more of these since)", line)
+
     def test_addresses_that_nobody_should_dial(self) -> None:
         """Neither ourselves, nor multicast, nor mail: the same rules as for peers lists."""
         node = self.node()
@@ -500,6 +530,47 @@ class InterfaceTests(DiscoveryTestCase):
         self.advance(RESCAN)
         self.assertEqual(self.lan.ports, [])
         self.assertIn("wlan0 (IPv4) is gone", self.said())
+
+    def test_no_file_to_open(self) -> None:
+        """Then nobody can tell which interfaces there are, and what is used is used on."""
+        host = self.host()
+        node = self.node(host)
+        host.interfaces = []
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        real = socket.socket
+        self.patch(socket, "socket", fail)
+        self.advance(3 * RESCAN)
+        self.assertEqual(node.status["discovery"]["interfaces"], "eth0 (IPv4), eth0 (IPv6)")
+        self.patch(socket, "socket", real)
+        self.advance(RESCAN)
+        self.assertEqual(node.status["discovery"]["interfaces"], "none")
+
+    def test_a_socket_that_breaks(self) -> None:
+        """The reactor has closed it after an error: another is opened."""
+        host = self.host()
+        node = self.node(host)
+        for port in list(self.lan.ports):
+            port.stopListening()
+            port.protocol.stopProtocol()
+        self.assertEqual(node.status["discovery"]["interfaces"], "none")
+        self.advance(RESCAN)
+        self.assertEqual(node.status["discovery"]["interfaces"], "eth0 (IPv4), eth0 (IPv6)")
+        self.assertEqual(len(self.lan.ports), 2)
+
+    def test_a_strange_name(self) -> None:
+        """Linux takes nearly any bytes for an interface's name: they can be logged, and used."""
+        host = self.host()
+        host.interfaces[1] = Interface("wl\udcff\x1b", 2, (host.four,), (host.six,))
+        node = self.node(host)
+        self.assertTrue(all(line.isprintable() for line in self.said()))
+        self.assertEqual(node.status["discovery"]["interfaces"].count("wl"), 2)
+        if hasattr(socket, "SO_BINDTODEVICE"):
+            (six,) = [one for one in self.lan.ports if one.interface == "::"]
+            device = six.handle.set[socket.SOL_SOCKET, socket.SO_BINDTODEVICE]
+            self.assertEqual(device, b"wl\xff\x1b\0")
 
     def refused(
         self, spoil: Callable[[ToyHost], None], mend: Callable[[ToyHost], None]

@@ -4,10 +4,12 @@ Whole meshes in memory: floods, failures and healing of real factories and real 
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import Any
 from unittest import mock
 
+from OpenSSL import SSL as OPENSSL
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,7 +19,7 @@ from py2p_twisted.core.network import Network
 from py2p_twisted.errors import BadArgument, DuplicateConnection, LinkUnresponsive
 from py2p_twisted.net.protocol import MeshProtocol
 from py2p_twisted.net.reports import BURST, Reports
-from py2p_twisted.net.tls import SelfMade, credentials_for
+from py2p_twisted.net.tls import Expecting, SelfMade, credentials_for
 from py2p_twisted.testing import MemoryMesh
 from py2p_twisted.testing.mesh import EPOCH
 
@@ -262,6 +264,48 @@ class TLSTests(SynchronousTestCase):
             context = options.getContext()
             refused = ssl.OP_NO_TLSv1 | ssl.OP_NO_TLSv1_1
             self.assertEqual(context.set_options(0) & refused, refused)
+
+    def test_a_certificate_can_be_kept(self) -> None:
+        """Who loads it shows it, also to endpoints that were made before; rubbish changes nothing."""
+        kept, other = SelfMade(), SelfMade()
+        shown = other.server()
+        self.assertNotEqual(kept.fingerprint, other.fingerprint)
+        mixed = kept.as_pem().split(b"-----BEGIN CERT")[0] + other.as_pem()
+        for rubbish in (b"", b"\x00" * 100, kept.as_pem()[:200], kept.as_pem()[-200:], mixed[:500]):
+            with self.assertRaises(ValueError):
+                other.load(rubbish)
+        halves = [one.as_pem().split(b"-----BEGIN CERT") for one in (kept, other)]
+        with self.assertRaises(ValueError):
+            other.load(halves[0][0] + b"-----BEGIN CERT" + halves[1][1])
+        self.assertIsNone(self.shake_hands(other.server(), Expecting(other.fingerprint)))
+        other.load(kept.as_pem())
+        self.assertEqual(other.fingerprint, kept.fingerprint)
+        self.assertIsNone(self.shake_hands(shown, Expecting(kept.fingerprint)))
+
+    def test_one_certificate_alone_is_accepted(self) -> None:
+        """Whoever has another one is refused while hands are shaken."""
+        ada, eve = SelfMade(), SelfMade()
+        for _ in range(2):
+            self.assertIsNone(self.shake_hands(ada.server(), Expecting(ada.fingerprint)))
+            error = self.shake_hands(eve.server(), Expecting(ada.fingerprint))
+            self.assertIn("certificate verify failed", str(error))
+
+    def shake_hands(self, server: Any, client: Any) -> Exception | None:
+        """Let two ends of TLS talk in memory; gives what went wrong."""
+        ends = [OPENSSL.Connection(one.getContext(), None) for one in (server, client)]
+        ends[0].set_accept_state()
+        ends[1].set_connect_state()
+        for _ in range(10):
+            for end, other in (ends, ends[::-1]):
+                try:
+                    end.do_handshake()
+                except OPENSSL.WantReadError:
+                    pass
+                except OPENSSL.Error as error:
+                    return error
+                with contextlib.suppress(OPENSSL.WantReadError):
+                    other.bio_write(end.bio_read(2**16))
+        return None
 
 
 class ReportTests(SynchronousTestCase):

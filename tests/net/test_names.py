@@ -23,7 +23,7 @@ from py2p_twisted.core.network import Address, Network
 from py2p_twisted.core.ticket import Ticket
 from py2p_twisted.errors import BadArgument, SelfConnection
 from py2p_twisted.net import MeshService
-from py2p_twisted.net.endpoints import MOST_ADDRESSES, Names, client_endpoint
+from py2p_twisted.net.endpoints import MOST_ADDRESSES, MOST_OF_OTHERS, Names, client_endpoint
 from py2p_twisted.net.service import join_through
 from py2p_twisted.net.tls import SelfMade
 from py2p_twisted.testing.memory import MemoryNetwork
@@ -158,6 +158,32 @@ class EndpointTests(SynchronousTestCase):
         ((_, told),) = names.told
         self.assertEqual((len(told), len(set(told))), (MOST_ADDRESSES, MOST_ADDRESSES))
 
+    def test_many_that_may_be_ours(self) -> None:
+        """Nor is asked of each of a thousand whether it is our own, as that has its price."""
+        self.hosts["mesh.example"] = [f"10.0.{n // 250}.{n % 250}" for n in range(1000)]
+        names = Toys("10.0.0.0", "10.0.0.7")
+        asked: list[Address] = []
+        is_ours = names.is_ours
+        names.is_ours = lambda one: asked.append(one) or is_ours(one)  # type: ignore[func-returns-value, method-assign]
+        self.dial(names).addErrback(lambda _: None)
+        self.assertEqual(len(asked), MOST_ADDRESSES + 2)
+        self.assertEqual(len(names.told[0][1]), MOST_ADDRESSES)
+
+    def test_found_too_late(self) -> None:
+        """What a name stands for is nobody's concern when whoever has asked does not wait for it."""
+        resolver = self.reactor.nameResolver
+        waiting: list[Any] = []
+        self.patch(resolver, "resolveHostName", lambda receiver, *_, **__: waiting.append(receiver))
+        names = Toys()
+        dialling = self.dial(names)
+        dialling.cancel()
+        self.failureResultOf(dialling)
+        (receiver,) = waiting
+        receiver.addressResolved(IPv4Address("TCP", "10.0.0.2", 4444))
+        receiver.resolutionComplete()
+        self.reactor.advance(1)
+        self.assertEqual((names.told, self.reactor.dialled), ([], []))
+
     def test_order_is_random(self) -> None:
         """Of many nodes with one name not all dial the same address first."""
         self.hosts["mesh.example"] = [f"10.0.0.{n}" for n in range(1, 30)]
@@ -243,6 +269,20 @@ class NodeTests(SynchronousTestCase):
         self.network.advance(5.0)
         self.assertEqual(self.reactor.nameResolver.asked[:1], ["mesh.example"])
         self.assertEqual(node.factory.node.dialer.known, [NAME])
+
+    def test_where_names_that_peers_say_may_lead(self) -> None:
+        """Where an address may not lead, a name may not either; and to few places at once."""
+        self.hosts["mesh.example"] = ["127.0.0.1", "224.0.0.9", "0.0.0.0"]
+        node = self.node("10.0.0.1", max_outgoing=1)
+        node.factory.heard(NAME, b"", b"somebody")
+        self.network.advance(5.0)
+        self.assertEqual(self.reactor.nameResolver.asked[:1], ["mesh.example"])
+        self.assertEqual(self.reactor.dialled, [])
+        self.hosts["mesh.example"] = [f"10.0.{n // 250}.{n % 250}" for n in range(1000)]
+        told: list[Any] = []
+        self.patch(node.names, "found", lambda _, addresses: told.append(addresses))
+        self.network.advance(60.0)
+        self.assertEqual({len(one) for one in told}, {MOST_OF_OTHERS})
 
 
 class _InMemory:

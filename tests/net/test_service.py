@@ -11,6 +11,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -53,6 +54,30 @@ class ServiceTests(SynchronousTestCase):
         mesh.link("ben", "ada")
         self.successResultOf(self.later(mesh, parent.stopService()))
         self.assertFalse(mesh["ben"].peers)
+
+    def test_stopped_before_it_listens(self) -> None:
+        """An endpoint that takes its time is through with it when the node is no more: no port stays."""
+        waiting: list[Deferred[Any]] = []
+
+        class Slow:
+            def listen(self, factory: object) -> Deferred[Any]:
+                waiting.append(Deferred())
+                return waiting[-1]
+
+        class Port:
+            open = True
+
+            def stopListening(self) -> None:
+                self.open = False
+
+        service = MeshService(Clock(), listen=[Slow()], now=lambda: 0.0)
+        starting = service.start()
+        service.stopService()
+        port = Port()
+        waiting[0].callback(port)
+        self.failureResultOf(starting, MeshClosed)
+        self.assertFalse(port.open)
+        self.assertFalse(service.factory.started)
 
     def later(self, mesh: MemoryMesh, waiting: Deferred[Any], seconds: float = 1) -> Deferred[Any]:
         mesh.advance(seconds)
@@ -388,7 +413,7 @@ class ServiceTests(SynchronousTestCase):
                 MemoryMesh().clock,
                 "mesh",
                 listen=[Taken()],
-                advertise=("10.0.0.1", 1),  # type: ignore[list-item]
+                advertise=("10.0.0.1", 1),
             )
             if start == "start":
                 self.failureResultOf(service.start(), CannotListenError)

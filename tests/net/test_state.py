@@ -31,6 +31,7 @@ from py2p_twisted.net import MeshService
 from py2p_twisted.net import state as module
 from py2p_twisted.net.state import (
     ADDRESSES,
+    CERTIFICATE,
     FIRST_SAVE,
     IDENTITY,
     IDS,
@@ -41,6 +42,7 @@ from py2p_twisted.net.state import (
     NodeState,
     most_bytes,
 )
+from py2p_twisted.net.tls import SelfMade
 from py2p_twisted.testing import MemoryMesh
 
 WALL = 1_790_000_000.0
@@ -167,6 +169,57 @@ class IdentityTests(StateTestCase):
         self.assertIn("new participant", text)
         self.kill(state)
         self.assertEqual(self.run_node()[0].identity, state.identity)
+
+
+class CertificateTests(StateTestCase):
+    """What a node with TLS shows, kept so that a ticket can name it."""
+
+    def kept(self) -> tuple[NodeState, SelfMade]:
+        """A directory that is open, and what its node shows."""
+        state, credentials = self.state(), SelfMade()
+        state.open()
+        state.keep_certificate(credentials)
+        return state, credentials
+
+    def test_it_is_kept(self) -> None:
+        """For the owner alone."""
+        state, before = self.kept()
+        self.assertEqual((state.fingerprint, state.complaints), (before.fingerprint, []))
+        self.kill(state)
+        self.file(CERTIFICATE).chmod(0o644)
+        state, after = self.kept()
+        self.assertEqual(after.fingerprint, before.fingerprint)
+        self.assertEqual((state.fingerprint, state.complaints), (before.fingerprint, []))
+        self.assertEqual(stat.S_IMODE(self.file(CERTIFICATE).stat().st_mode), 0o600)
+
+    def test_damaged(self) -> None:
+        """It is made anew, which is said, and that one is kept."""
+        state, before = self.kept()
+        self.kill(state)
+        self.file(CERTIFICATE).write_bytes(before.as_pem()[:-100])
+        state, after = self.kept()
+        self.assertNotEqual(after.fingerprint, before.fingerprint)
+        self.assertEqual(state.fingerprint, after.fingerprint)
+        (complaint,) = state.complaints
+        self.assertIn("made anew, so tickets that name it are void", complaint)
+        self.kill(state)
+        self.assertEqual(self.kept()[1].fingerprint, after.fingerprint)
+
+    def test_a_full_disk(self) -> None:
+        """The node has one all the same, and no ticket names it."""
+        with mock.patch.object(NodeState, "_replace", side_effect=OSError(errno.ENOSPC, "full")):
+            state = self.state()
+            state.identity = b"x"
+            state.keep_certificate(SelfMade())
+        self.assertIsNone(state.fingerprint)
+        self.assertIn("the certificate is not kept", state.complaints[0])
+
+    def test_a_network_without_tls_has_none(self) -> None:
+        mesh = MemoryMesh("ada")
+        mesh.add("ben", state_dir=self.directory)
+        self.assertFalse(self.file(CERTIFICATE).exists())
+        mesh.add("cyd", Network("mesh", "SSL"), state_dir=str(self.directory) + ".tls")
+        self.assertTrue(Path(f"{self.directory}.tls", CERTIFICATE).exists())
 
 
 class UnusableTests(StateTestCase):

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from py2p_twisted import __version__
 from py2p_twisted.core.survey import LONGEST
 from py2p_twisted.errors import BadArgument, MeshClosed
-from py2p_twisted.net import Member, Survey
+from py2p_twisted.net import Member, Survey, status
+from py2p_twisted.net.reports import printable
 from py2p_twisted.net.status import members_of
 from py2p_twisted.testing import MemoryMesh
 
@@ -122,6 +123,21 @@ class SurveyTests(SynchronousTestCase):
         said = members_of(service.factory, Survey((*survey.members, *two), 0.0, True))
         self.assertEqual(said["members"][-1]["neighbours"], ["x" * 12])
         self.assertEqual(said["members"][-1]["version"], "\\n")
+
+    def test_a_long_id_is_not_multiplied(self) -> None:
+        """By naming it often: as text it may be a hundred times as long as its name."""
+        mesh = self.mesh()
+        factory = mesh["ada"].service.factory
+        long, usual = b"\x01" * 256, b"6" * 66
+        one = Member(long, None, 1, None, (long[:12], usual[:12]) * 128, (), "1")
+        other = Member(usual, None, 1, None, (), (), "1")
+        seen: list[Any] = []
+        self.patch(status, "printable", lambda text: seen.append(text) or printable(text))
+        said = members_of(factory, Survey((one, other), 0.0, True))
+        self.assertEqual(said["members"][0]["id"], "\\x01" * 256)
+        self.assertEqual(set(said["members"][0]["neighbours"]), {"\\x01" * 12, "6" * 66})
+        self.assertEqual(len(said["members"][0]["neighbours"]), 256)
+        self.assertLess(len(seen), 10)
 
     def test_who_has_answered_before_is_known(self) -> None:
         """Also while it does not answer any more."""

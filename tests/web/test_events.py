@@ -345,6 +345,40 @@ class MembersTests(WebTestCase):
         self.assertFalse(self.members.due)
         self.assertEqual(len(self.asked), 2)
 
+    def test_what_is_old(self) -> None:
+        """Who comes back after hours is not shown who was there then."""
+        client = self.watch()
+        self.mesh.advance(TICK)
+        self.asked[0].callback({"members": [{"id": "x"}]})
+        self.mesh.settle()
+        kinds = [kind for kind, _ in events(self.watch().data)]
+        self.assertEqual(kinds, ["hello", "status", "peers", "mesh"])
+        self.mesh.advance(3)
+        # Somebody is finding out: what is known is hardly older than that.
+        self.assertEqual(len(self.asked), 2)
+        self.assertIn("mesh", [kind for kind, _ in events(self.watch().data)])
+        assert self.web._site is not None
+        for stream in list(self.web._site.watch.streams):
+            stream.end()
+        self.asked[1].callback({"members": [{"id": "x"}]})
+        self.mesh.advance(3600)
+        self.assertTrue(client.gone)
+        self.assertNotIn("mesh", [kind for kind, _ in events(self.watch().data)])
+
+    def test_what_was_found_before_it_failed(self) -> None:
+        """It is not given as an answer afterwards."""
+        self.members.ask()
+        self.asked[0].callback({"members": []})
+        self.mesh.clock.advance(3600)
+        asked = self.members.ask()
+        self.asked[1].errback(web_events.ControlError("busy", "too many at once"))
+        self.failureResultOf(asked, web_events.ControlError)
+        self.assertFalse(self.members.due)
+        again = self.members.ask()
+        self.assertNoResult(again)
+        self.asked[2].callback({"members": [{}]})
+        self.assertEqual(self.successResultOf(again), {"members": [{}]})
+
     def test_it_fails(self) -> None:
         """Those who wait are told; it is not asked again at once by those who watch."""
         client = self.watch()

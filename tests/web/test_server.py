@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tempfile
 from typing import Any
@@ -19,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from py2p_twisted.errors import BadArgument
 from py2p_twisted.net import MeshService
+from py2p_twisted.testing.memory import HIGH_WATER
 from py2p_twisted.web import WebService, server
 from py2p_twisted.web.guard import MOST_BODY, WRONG_TOKENS
 from py2p_twisted.web.server import (
@@ -49,6 +51,11 @@ class EndpointTests(SynchronousTestCase):
             "ssl:8080:privateKey=x": "ssl:8080:privateKey=x:interface=127.0.0.1",
             "tcp:8080:interface=0.0.0.0": "tcp:8080:interface=0.0.0.0",
             "unix:/run/x.sock": "unix:/run/x.sock",
+            "tcp:port=8080": "tcp:port=8080:interface=127.0.0.1",
+            "tcp: 8080": "tcp: 8080:interface=127.0.0.1",
+            "tcp:interface=0.0.0.0:port=8080": "tcp:interface=0.0.0.0:port=8080",
+            "haproxy:tcp:8080": "haproxy:tcp:8080:interface=127.0.0.1",
+            "ssl:8080:privateKey=a\\:interface=b": "ssl:8080:privateKey=a\\:interface=b:interface=127.0.0.1",
         }.items():
             self.assertEqual(endpoint_text(text), wanted)
 
@@ -80,6 +87,17 @@ class PageTests(WebTestCase):
         page = self.get("/").body.decode()
         self.assertNotRegex(page, r"<script(?![^>]*\bsrc=)")
         self.assertNotRegex(page, r"<style|\sstyle=|\son\w+=|https?://(?!www\.w3\.org)")
+
+    def test_read_aloud(self) -> None:
+        """Nothing that is read aloud when it changes holds a number that does so each second."""
+        page = self.get("/").body.decode()
+        aloud = re.findall(
+            r'<(\w+)[^>]*(?:aria-live|role="(?:alert|status)")[^>]*>(.*?)</\1>', page, re.S
+        )
+        self.assertGreater(len(aloud), 3)
+        for _, inside in aloud:
+            for ticking in ("lost-text", "details-list", "rate-", "facts"):
+                self.assertNotIn(f'id="{ticking}', inside)
 
     def test_json(self) -> None:
         """The same as the control words answer."""
@@ -420,6 +438,29 @@ class LimitTests(WebTestCase):
         self.mesh.settle()
         self.assertEqual(client.data.count(b"HTTP/1.1"), 1)
         self.assertTrue(client.gone)
+
+    def test_more_than_a_request(self) -> None:
+        """What comes behind one is not read, whether its answer is or not."""
+        for stalled in (False, True):
+            client = self.watch()
+            assert self.web._site is not None
+            (stream,) = self.web._site.watch.streams
+            if stalled:
+                client.transport.stalled = True
+                stream.tell(b"x" * 2 * HIGH_WATER)
+            for _ in range(200):
+                client.transport.write(b"x" * 10_000)
+                self.mesh.settle()
+            self.assertGreater(client.transport.pending, 1_900_000)
+            self.assertFalse(client.gone)
+            client.transport.unstall()
+            before = len(client.data)
+            stream.tell(b"y")
+            self.mesh.settle()
+            self.assertGreater(len(client.data), before)
+            client.transport.abortConnection()
+            self.mesh.settle()
+        self.assert_well()
 
     def test_answers_that_are_not_read(self) -> None:
         """After a while it is hung up on."""

@@ -14,6 +14,8 @@
 (() => {
   const MOST_MESSAGES = 200; // that are shown
   const MOST_ROWS = 500; // of a list
+  const MOST_NODES = 2000; // that are drawn: each pushes each other, and anybody can name many
+  const MOST_LINKS = 20000; // of others
   const HISTORY = 60; // seconds of the little curves
   const MEAN = 4; // seconds of the numbers above them
   const SILENCE = 6000; // without a word, while one comes every second: the connection is lost
@@ -135,6 +137,7 @@
       this.own = own;
       this.survey = null;
       this.peers = [];
+      this.left = 0; // nodes that are not drawn
       this.surveys = 0;
       this.nodes.clear();
       this.links.clear();
@@ -175,12 +178,26 @@
       const links = new Map();
       const short = new Map();
       const survey = this.survey || {};
-      const members = list(survey.members);
+      const left = new Set();
+      let members = list(survey.members);
+      // Who is drawn already stays: else it would look as if it had gone.
+      const drawn = (id) => this.nodes.has(id) && !this.nodes.get(id).gone;
+      if (members.length > MOST_NODES) {
+        const old = (member) => drawn(text(member.id));
+        members = [...members.filter(old), ...members.filter((member) => !old(member))];
+      }
 
       const want = (id, kind, facts) => {
         const found = wanted.get(id);
-        if (found === undefined) wanted.set(id, { kind, facts });
-        else {
+        if (found === undefined) {
+          const most = drawn(id) ? 1.1 * MOST_NODES : MOST_NODES;
+          if (wanted.size >= most && kind !== "own" && !(facts && facts.row)) {
+            left.add(id);
+            return;
+          }
+          left.delete(id);
+          wanted.set(id, { kind, facts });
+        } else {
           if (found.kind === "silent") found.kind = kind;
           if (facts) found.facts = { ...found.facts, ...facts };
         }
@@ -188,7 +205,8 @@
       };
       const whole = (id) => (wanted.has(id) ? id : short.get(id) || id);
       const connect = (one, other, kind) => {
-        if (one === other) return;
+        if (one === other || !wanted.has(one) || !wanted.has(other)) return;
+        if (links.size >= MOST_LINKS && one !== this.own) return;
         const key = one < other ? `${one} ${other}` : `${other} ${one}`;
         if (!links.has(key)) links.set(key, { one, other, own: one === this.own || other === this.own, kind });
       };
@@ -228,6 +246,7 @@
         }
       }
 
+      this.left = left.size;
       let changed = false;
       for (const [id, { kind, facts }] of wanted) {
         let node = this.nodes.get(id);
@@ -248,6 +267,7 @@
         Object.assign(node, facts);
         node.lost = (kind === "silent" && node.heard) || (node.down && !node.row);
       }
+      const forgotten = new Set();
       for (const [id, node] of this.nodes) {
         if (wanted.has(id)) continue;
         if (node.gone) {
@@ -262,15 +282,17 @@
           node.lost = true;
           continue;
         }
-        if (now - node.born < VISIT && this.surveys > 1) {
+        // Who was merely named by somebody was perhaps never there.
+        if (!node.heard || (now - node.born < VISIT && this.surveys > 1)) {
           this.nodes.delete(id);
-          for (const [key, link] of this.links) {
-            if (link.a === node || link.b === node) this.links.delete(key);
-          }
+          forgotten.add(node);
         }
         node.gone = now;
         node.row = undefined;
         changed = true;
+      }
+      for (const [key, link] of forgotten.size ? this.links : []) {
+        if (forgotten.has(link.a) || forgotten.has(link.b)) this.links.delete(key);
       }
       for (const [key, { one, other, own, kind }] of links) {
         let link = this.links.get(key);
@@ -1124,13 +1146,13 @@
         node.id,
       );
     });
-    const more = nodes.length - MOST_ROWS;
+    const more = Math.max(0, nodes.length - MOST_ROWS) + mesh.left;
     $("nodes-more").hidden = more <= 0;
-    put($("nodes-more"), more > 0 ? `and ${more} more, in the picture and in /members.json` : "");
+    put($("nodes-more"), more > 0 ? `and ${more} more, in ${mesh.left ? "" : "the picture and in "}/members.json` : "");
     const alive = mesh.alive;
     const current = mesh.current.length;
-    put($("count-nodes"), String(alive.length));
-    const summary = `${many(alive.length, "node")}, ${many(current, "link")}`;
+    put($("count-nodes"), String(alive.length + mesh.left));
+    const summary = `${many(alive.length, "node")}, ${many(current, "link")}${mesh.left ? `; ${mesh.left} more are not drawn` : ""}`;
     put($("caption"), summary + (mesh.survey && mesh.survey.complete === false ? " (the survey was not complete)" : ""));
     const gone = mesh.nodes.size - alive.length;
     $("topology").setAttribute("aria-label", `The mesh: ${summary}${gone ? `, ${gone} gone` : ""}`);

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from constantly import NamedConstant
 from twisted.logger import Logger, LogLevel
@@ -137,9 +137,22 @@ def printable(text: str | bytes) -> str:
     shown = text if isinstance(text, str) else text.decode("ascii", "backslashreplace")
     if shown.isascii() and shown.isprintable():
         return shown
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in shown
-    )
+    return shown.translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    """What stands for each character; for the few that come often it is kept."""
+
+    def __missing__(self, code: int) -> str:
+        one = chr(code)
+        shown = one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        if code < _KEPT:
+            self[code] = shown
+        return shown
+
+
+_KEPT: Final = 0x800
+_ESCAPES: Final = _Escapes()
 
 
 def reason_of(error: BaseException) -> str:

@@ -122,6 +122,11 @@ class Program:
 
     # Looking
 
+    def members(self, name: str = "node") -> list[Any]:
+        """The ids of those who answer a survey, its asker among them."""
+        survey = self.socks[name].survey(5.0).wait(PATIENCE)
+        return [encode(member.id) for member in survey.members]
+
     def table(self, name: str = "node") -> list[Any]:
         """The ids in the routing table."""
         return [encode(ident) for ident in list(self.socks[name].routing_table)]

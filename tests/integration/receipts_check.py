@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from tests.integration.driver import decode
-from tests.integration.nodes import Process, ProcessTestCase, percentile
+from tests.integration.nodes import PATIENCE, Process, ProcessTestCase, percentile
 
 #: How many nodes there are, how many of them are killed, and in how many processes the rest live.
 NODES, KILLED, CROWDS = 64, 5, 7
@@ -34,6 +34,14 @@ class ReceiptTests(ProcessTestCase):
         self.assertEqual(len(self.everybody), NODES - 1)
         for process, name in names:
             process.ask("connect", port=self.origin.port, name=name)
+        # Who is not known by then may be late with its receipt, and nobody would wait for it.
+        self.wait_for(
+            lambda: (
+                set(map(decode, self.origin.ask("members"))) == {self.origin.id, *self.everybody}
+            ),
+            "everybody to answer a survey",
+            timeout=3 * PATIENCE,
+        )
 
     def confirmed(self, **arguments: Any) -> list[dict[str, Any]]:
         """The receipts of some messages of the origin."""
